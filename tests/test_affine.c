@@ -122,6 +122,7 @@ static void fill_block(struct rng *rng, struct block *block, int data, enum weig
 struct result {
     float scale[QZ_BLOCK], zero[QZ_BLOCK];
     struct qz_affine_error error;
+    float pairs[2][QZ_BLOCK]; /* errors of what was found and of the rule */
     int32_t special[QZ_BLOCK];
 };
 
@@ -148,6 +149,9 @@ static void run(const struct qz_kernels *set, const struct block *block, struct 
     }
     const struct qz_look look = {block->v, block->w, block->n, low, high};
     set->look_affine(&look, &result->error, block->kind == QZ_AFFINE_UINT4, result->special);
+    const struct qz_affine_rule pairs[2] = {{result->scale, result->zero}, {block->rule_scale, block->rule_zero}};
+    if (block->kind != QZ_AFFINE_MIN)
+        set->pair_errors(block->kind, &look, pairs, result->pairs);
 }
 
 /* ---- sets ---------------------------------------------------------------------------------------------------- */
@@ -172,6 +176,10 @@ static void test_sets(void **state)
                         block.list = any_list(&rng);
                         fill_block(&rng, &block, data, (enum weighting)weighting);
                         run(&qz_kernels_scalar, &block, &wanted);
+                        if (kind != QZ_AFFINE_MIN)
+                            assert_memory_equal(wanted.pairs[0], wanted.error.curve, sizeof wanted.pairs[0]);
+                        if (kind != QZ_AFFINE_MIN && block.has_rule)
+                            assert_memory_equal(wanted.pairs[1], wanted.error.rule, sizeof wanted.pairs[1]);
                         changed += memcmp(wanted.scale, block.scale, sizeof wanted.scale) != 0;
                         for (size_t l = 0; l < QZ_BLOCK; l++) {
                             seen |= wanted.special[l];

@@ -56,6 +56,8 @@ static void fit_group(struct rng *rng, struct block *block, size_t l)
     block->rule_zero[l] = block->zero[l];
     if (block->kind != QZ_AFFINE_UINT4 && rng_below(rng, 2))
         block->rule_zero[l] += scale * wide * rng_normal(rng);
+    if (block->kind == QZ_AFFINE_UINT4 && rng_below(rng, 3) == 0)
+        block->rule_zero[l] = fminf(fmaxf(block->rule_zero[l] + (rng_below(rng, 2) ? 1.0f : -1.0f), 0.0f), 15.0f);
     if (rng_below(rng, 200) == 0) /* scales that do not suit the values */
         block->scale[l] =
             rng_below(rng, 2) ? 0.0f : fabsf(rng_normal(rng)) * power_of_two((int)rng_below(rng, 60) - 30);
@@ -65,57 +67,87 @@ static void fit_group(struct rng *rng, struct block *block, size_t l)
         block->rule_zero[l] = (float)rng_below(rng, 16);
 }
 
+static void fill_block(struct rng *rng, struct block *block)
+{
+    const int kind = block_kind(rng);
+    block->has_rule = rng_below(rng, 2) != 0;
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        fill_group(rng, &block->lanes, l, lane_kind(rng, kind));
+        measure_lane(rng, &block->lanes, l, block->lanes.v[l]);
+        fit_group(rng, block, l);
+    }
+}
+
 static void make_block(struct rng *rng, struct block *block)
 {
     static const qz_dtype types[] = {QZ_F32, QZ_F16, QZ_BF16};
     static const enum qz_affine_kind affine_kinds[] = {QZ_AFFINE_UINT4, QZ_AFFINE_OFFSET};
     static const size_t lengths[] = {8, 16, 32, 64, 128, 256, 512};
+    struct lanes *lanes = &block->lanes;
     block->kind = PICK(rng, affine_kinds);
     block->dtype = PICK(rng, types);
-    block->has_rule = rng_below(rng, 2) != 0;
-    struct lanes *lanes = &block->lanes;
     lanes->n = PICK(rng, lengths);
     lanes->n = rng_below(rng, 4) ? lanes->n : 2 + rng_below(rng, lanes->n / 2) * 2;
-    const int kind = block_kind(rng);
-    for (size_t l = 0; l < QZ_BLOCK; l++) {
-        fill_group(rng, lanes, l, lane_kind(rng, kind));
-        measure_lane(rng, lanes, l, lanes->v[l]);
-        fit_group(rng, block, l);
-    }
+    fill_block(rng, block);
 }
 
-static void search(const struct qz_kernels *set, const struct block *block, struct found *found)
+static void search(const struct qz_kernels *set, const struct block *blocks, size_t count, struct found *found)
 {
-    const struct qz_look look = look_at_lanes(&block->lanes);
-    const struct qz_affine_rule rule = {block->rule_scale, block->rule_zero};
-    memcpy(found->scale, block->scale, sizeof found->scale);
-    memcpy(found->zero, block->zero, sizeof found->zero);
-    set->search_fixed_affine(block->kind, block->dtype, &look, block->lanes.unit, block->has_rule ? &rule : NULL,
-                             found->scale, found->zero, &found->error, found->sure);
+    struct qz_affine_rule rule[QZ_FIXED_TASKS];
+    struct qz_fixed_affine_task tasks[QZ_FIXED_TASKS];
+    for (size_t i = 0; i < count; i++) {
+        const struct block *block = blocks + i;
+        rule[i] = (struct qz_affine_rule){block->rule_scale, block->rule_zero};
+        tasks[i] = (struct qz_fixed_affine_task){
+            .look = look_at_lanes(&block->lanes),
+            .unit = block->lanes.unit,
+            .rule = block->has_rule ? &rule[i] : NULL,
+            .scale = found[i].scale,
+            .zero = found[i].zero,
+            .error = &found[i].error,
+            .sure = found[i].sure,
+        };
+        memcpy(found[i].scale, block->scale, sizeof found[i].scale);
+        memcpy(found[i].zero, block->zero, sizeof found[i].zero);
+    }
+    set->search_fixed_affine(blocks->kind, blocks->dtype, tasks, count);
+}
+
+static int agree(const struct block *block, const struct found *got, const struct found *wanted, size_t l)
+{
+    const struct qz_affine_error *error = &got->error, *other = &wanted->error;
+    if (got->sure[l] != wanted->sure[l])
+        return 0;
+    return !got->sure[l] ||
+           (same_bits(got->scale[l], wanted->scale[l]) && same_bits(got->zero[l], wanted->zero[l]) &&
+            same_bits(error->curve[l], other->curve[l]) && same_bits(error->slope[l], other->slope[l]) &&
+            same_bits(error->rest[l], other->rest[l]) && same_bits(error->variance[l], other->variance[l]) &&
+            (!block->has_rule || same_bits(error->rule[l], other->rule[l])));
 }
 
 static void test_sets(void **state)
 {
     (void)state;
-    static struct block block;
+    static struct block block[2]; /* of one length */
     struct rng rng = rng_make(960);
     for (size_t repeat = 0; repeat < cases(20000, 6000); repeat++) {
-        struct found wanted, got;
-        make_block(&rng, &block);
-        search(&qz_kernels_scalar, &block, &wanted);
+        const size_t count = 1 + repeat % 2;
+        struct found wanted[2], got[2];
+        make_block(&rng, &block[0]);
+        block[1].kind = block[0].kind;
+        block[1].dtype = block[0].dtype;
+        block[1].lanes.n = block[0].lanes.n;
+        fill_block(&rng, &block[1]);
+        for (size_t i = 0; i < count; i++)
+            search(&qz_kernels_scalar, &block[i], 1, &wanted[i]);
         for (size_t s = 0; s < set_count; s++) {
-            search(sets[s], &block, &got);
-            for (size_t l = 0; l < QZ_BLOCK; l++)
-                if (got.sure[l] != wanted.sure[l] ||
-                    (got.sure[l] &&
-                     (!same_bits(got.scale[l], wanted.scale[l]) || !same_bits(got.zero[l], wanted.zero[l]) ||
-                      !same_bits(got.error.curve[l], wanted.error.curve[l]) ||
-                      !same_bits(got.error.slope[l], wanted.error.slope[l]) ||
-                      !same_bits(got.error.rest[l], wanted.error.rest[l]) ||
-                      !same_bits(got.error.variance[l], wanted.error.variance[l]) ||
-                      (block.has_rule && !same_bits(got.error.rule[l], wanted.error.rule[l])))))
-                    fail_msg("search_fixed_affine of %s: kind %d, n %zu, group %zu", sets[s]->name, (int)block.kind,
-                             block.lanes.n, l);
+            search(sets[s], block, count, got);
+            for (size_t l = 0; l < count * QZ_BLOCK; l++) {
+                const size_t i = l / QZ_BLOCK;
+                if (!agree(&block[i], &got[i], &wanted[i], l % QZ_BLOCK))
+                    fail_msg("search_fixed_affine of %s: kind %d, n %zu, group %zu of %zu blocks", sets[s]->name,
+                             (int)block[0].kind, block[0].lanes.n, l, count);
+            }
         }
     }
 }
@@ -199,10 +231,10 @@ static void test_plain(void **state)
     for (size_t repeat = 0; repeat < cases(20000, 6000); repeat++) {
         struct found found;
         make_block(&rng, &block);
-        search(sets[0], &block, &found);
+        search(sets[0], &block, 1, &found);
         check(&block, &found, &counts);
         move_values(&block, &found, block.has_rule);
-        search(sets[0], &block, &found);
+        search(sets[0], &block, 1, &found);
         check(&block, &found, &counts);
     }
     assert_true(counts.sure * 5 > counts.groups * 4);

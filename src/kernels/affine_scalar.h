@@ -283,4 +283,14 @@ static void search_affine(enum qz_affine_kind kind, enum qz_affine_list list, qz
     }
 }
 
+static void pair_errors(enum qz_affine_kind kind, const struct qz_look *look, const struct qz_affine_rule pair[2],
+                        float error[2][QZ_BLOCK])
+{
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        const struct affine g = {.kind = kind, .v = look->v + l, .w = look->w ? look->w + l : NULL, .n = look->n};
+        for (int i = 0; i < 2; i++)
+            error[i][l] = affine_error(&g, pair[i].scale[l], pair[i].zero[l]);
+    }
+}
+
 #endif

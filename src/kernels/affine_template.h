@@ -382,3 +382,30 @@ static TARGET void search_affine(enum qz_affine_kind kind, enum qz_affine_list l
         affine_block(QZ_AFFINE_MIN, list, dtype, v, w, n, unit, rule, scale, zero, error);
     }
 }
+
+INLINE void errors_of_pairs(enum qz_affine_kind kind, const struct qz_look *look, const struct qz_affine_rule pair[2],
+                            float error[2][QZ_BLOCK])
+{
+    for (size_t l = 0; l < QZ_BLOCK; l += LANES) {
+        const VF scale[3] = {vf_load(pair[0].scale + l), vf_load(pair[1].scale + l)};
+        const VF zero[3] = {vf_load(pair[0].zero + l), vf_load(pair[1].zero + l)};
+        VF sum[3];
+        if (look->w)
+            affine_errors(kind, look->v + l, look->w + l, look->n, 2, scale, zero, sum);
+        else
+            affine_errors(kind, look->v + l, NULL, look->n, 2, scale, zero, sum);
+        vf_store(error[0] + l, sum[0]);
+        vf_store(error[1] + l, sum[1]);
+    }
+}
+
+static TARGET void pair_errors(enum qz_affine_kind kind, const struct qz_look *look,
+                               const struct qz_affine_rule pair[2], float error[2][QZ_BLOCK])
+{
+    if (kind == QZ_AFFINE_UINT4)
+        errors_of_pairs(QZ_AFFINE_UINT4, look, pair, error);
+    else if (kind == QZ_AFFINE_FLOAT)
+        errors_of_pairs(QZ_AFFINE_FLOAT, look, pair, error);
+    else
+        errors_of_pairs(QZ_AFFINE_OFFSET, look, pair, error);
+}

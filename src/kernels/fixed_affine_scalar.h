@@ -167,17 +167,16 @@ static int fixed_is_safe(const struct fixed_affine *g, float error, float known,
         from = (fmaf(rule.scale, 8, rule.zero) - g->origin) * g->inverse;
     }
     apart *= g->inverse;
-    if (g->kind == QZ_AFFINE_UINT4 && moved != 0)
-        apart = INFINITY;
-    if (fixed_less(error, known, (apart + QZ_FIXED_NEAR) * root_n, slack))
+    const int same = g->kind != QZ_AFFINE_UINT4 || moved == 0; /* another integer zero moves all values by steps */
+    if (fixed_less(error, known, ((same ? apart : INFINITY) + QZ_FIXED_NEAR) * root_n, slack))
         return 1;
     if (!(apart <= QZ_FIXED_APART))
         return 0;
     const float ratio = plain.scale / rule.scale;
     const int32_t shift = (int32_t)rintf(-from * ratio), factor = (int32_t)rintf((ratio - 1) * 32768.0f);
     const int whole = g->kind == QZ_AFFINE_UINT4;
-    const struct fixed_codes codes = {0, QZ_FIXED_ONE, whole ? -(int32_t)plain.zero : -8,
-                                      whole ? 15 - (int32_t)plain.zero : 7};
+    const struct fixed_codes codes = {0, QZ_FIXED_ONE, whole ? -(int32_t)rule.zero : -8,
+                                      whole ? 15 - (int32_t)rule.zero : 7};
     int16_t moved_to[QZ_FIXED_LONGEST];
     for (size_t k = 0; k < g->n; k++)
         moved_to[k] = (int16_t)(g->fine[k] + shift + fixed_product(g->fine[k], factor));
@@ -225,11 +224,14 @@ static int fixed_prepare(struct fixed_affine *g, const float *v, float low, floa
     return fits;
 }
 
-static void product_fixed_affine(enum qz_affine_kind kind, qz_dtype dtype, const struct qz_look *look,
-                                 const float *unit, const struct qz_affine_rule *rule, float *scale, float *zero,
-                                 struct qz_affine_error *error, uint8_t sure[QZ_BLOCK])
+static void fixed_affine_block(enum qz_affine_kind kind, qz_dtype dtype, const struct qz_fixed_affine_task *task)
 {
-    const float n = (float)look->n, reach = QZ_FIXED_NEAR * sqrtf(n);
+    const struct qz_look *look = &task->look;
+    const float n = (float)look->n, reach = QZ_FIXED_NEAR * sqrtf(n), *unit = task->unit;
+    float *scale = task->scale, *zero = task->zero;
+    struct qz_affine_error *error = task->error;
+    const struct qz_affine_rule *rule = task->rule;
+    uint8_t *sure = task->sure;
     for (size_t l = 0; l < QZ_BLOCK; l++) {
         struct fixed_affine g = {.kind = kind, .n = look->n};
         sure[l] = (uint8_t)fixed_prepare(&g, look->v + l, look->low[l], look->high[l], scale[l], zero[l]);
@@ -267,6 +269,13 @@ static void product_fixed_affine(enum qz_affine_kind kind, qz_dtype dtype, const
             zero[l] = pair.zero;
         }
     }
+}
+
+static void product_fixed_affine(enum qz_affine_kind kind, qz_dtype dtype, const struct qz_fixed_affine_task *tasks,
+                                 size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        fixed_affine_block(kind, dtype, tasks + i);
 }
 
 #endif

@@ -11,6 +11,7 @@ struct FIXED(affine) {
     const VI *fine, *coarse; /* two values each */
     size_t pairs;
     VF origin, inverse, sum, squares, share, mean, low, range, centre;
+    VM fits;
 };
 
 struct FIXED(codes) {
@@ -125,13 +126,20 @@ FIXED_INLINE VF FIXED(inverse_of)(const struct affine_fit *fit)
     return vf_select(vf_lt(none, fit->b), vf_div(fit->b, fit->a), none);
 }
 
-FIXED_INLINE struct affine_fit FIXED(search)(enum qz_affine_kind kind, size_t n, const struct FIXED(affine) * g)
+/* Where moves begin. */
+struct FIXED(start) {
+    VF scale, inverse, middle, mean;
+};
+
+/* The best of two starts. */
+FIXED_INLINE struct FIXED(start)
+    FIXED(starts)(enum qz_affine_kind kind, size_t n, const struct FIXED(affine) * g, struct affine_fit *best)
 {
     const int whole = kind == QZ_AFFINE_UINT4;
     const VF none = vf_set1(0.0f), one = vf_set1(1.0f), above = vf_neg(vf_sub(g->range, g->centre));
-    struct affine_fit best = {vf_set1(-1.0f), none, none, none};
     struct FIXED(codes) codes[4];
     VF zero[4];
+    *best = (struct affine_fit){vf_set1(-1.0f), none, none, none};
 #pragma GCC unroll 2
     for (int i = 0; i < QZ_AFFINE_STARTS; i++) {
         const VF share = vf_set1(qz_affine_start(kind, QZ_AFFINE_USUAL, n, i).low);
@@ -141,22 +149,28 @@ FIXED_INLINE struct affine_fit FIXED(search)(enum qz_affine_kind kind, size_t n,
         zero[i] = whole ? affine_zero(vf_mul(vf_neg(from), inverse)) : none;
         codes[i] = FIXED(codes_of)(kind, inverse, vf_fma(vf_set1(8.0f), scale, from), zero[i]);
     }
-    FIXED(tries)(kind, g, QZ_AFFINE_STARTS, codes, zero, &best);
-    const struct affine_fit start = best;
-    const VF scale = affine_scale(&start), inverse = FIXED(inverse_of)(&start);
-    const VF middle = vf_fma(vf_neg(scale), start.mean, g->mean);
+    FIXED(tries)(kind, g, QZ_AFFINE_STARTS, codes, zero, best);
+    const VF scale = affine_scale(best);
+    return (struct FIXED(start)){scale, FIXED(inverse_of)(best), vf_fma(vf_neg(scale), best->mean, g->mean),
+                                 best->mean};
+}
+
+/* The best of what some moves make of the start, and of the best so far. */
+FIXED_INLINE void FIXED(moves)(enum qz_affine_kind kind, size_t n, const struct FIXED(affine) * g, int from,
+                               const struct FIXED(start) * start, struct affine_fit *best)
+{
+    const int whole = kind == QZ_AFFINE_UINT4;
     const struct qz_affine_shift *moves = qz_affine_shifts(kind, n);
-    for (int from = 0; from < QZ_AFFINE_MOVES; from += QZ_FIXED_TRIES) {
+    struct FIXED(codes) codes[4];
+    VF zero[4];
 #pragma GCC unroll 4
-        for (int i = 0; i < QZ_FIXED_TRIES; i++) {
-            const struct qz_affine_shift move = moves[from + i];
-            zero[i] = whole ? affine_zero(vf_add(start.mean, vf_set1(move.zero))) : none;
-            codes[i] = FIXED(codes_of)(kind, vf_mul(inverse, vf_set1(move.inverse)),
-                                       vf_fma(scale, vf_set1(move.place), middle), zero[i]);
-        }
-        FIXED(tries)(kind, g, QZ_FIXED_TRIES, codes, zero, &best);
+    for (int i = 0; i < QZ_FIXED_TRIES; i++) {
+        const struct qz_affine_shift move = moves[from + i];
+        zero[i] = whole ? affine_zero(vf_add(start->mean, vf_set1(move.zero))) : vf_set1(0.0f);
+        codes[i] = FIXED(codes_of)(kind, vf_mul(start->inverse, vf_set1(move.inverse)),
+                                   vf_fma(start->scale, vf_set1(move.place), start->middle), zero[i]);
     }
-    return best;
+    FIXED(tries)(kind, g, QZ_FIXED_TRIES, codes, zero, best);
 }
 
 FIXED_INLINE struct FIXED(pair)
@@ -203,10 +217,10 @@ FIXED_INLINE VM FIXED(is_safe)(enum qz_affine_kind kind, const struct FIXED(affi
         from = vf_mul(vf_sub(vf_fma(scale, vf_set1(8.0f), zero), g->origin), g->inverse);
     }
     apart = vf_mul(apart, g->inverse);
+    const VM near = vf_le(apart, vf_set1(QZ_FIXED_APART));
     if (kind == QZ_AFFINE_UINT4)
         apart = vf_select(same, apart, vf_set1(INFINITY));
     const VM safe = FIXED(less)(error, known, vf_mul(vf_add(apart, reach), root_n), slack);
-    const VM near = vf_le(apart, vf_set1(QZ_FIXED_APART));
     if (!vm_any(vf_lt(vf_select(safe, one, none), vf_select(near, one, none))))
         return safe;
     const VF ratio = vf_select(near, vf_div(plain_scale, scale), one), units = vf_mul(scale, g->inverse);
@@ -215,8 +229,8 @@ FIXED_INLINE VM FIXED(is_safe)(enum qz_affine_kind kind, const struct FIXED(affi
     const VI to_codes = vs_set1(QZ_FIXED_ONE);
     VI least = vs_set1(-8), most = vs_set1(7), sum = vi_set1(0), qq = sum, tq = sum;
     if (kind == QZ_AFFINE_UINT4) {
-        least = FIXED(both)(vf_neg(plain_zero));
-        most = FIXED(both)(vf_sub(vf_set1(15.0f), plain_zero));
+        least = FIXED(both)(vf_neg(zero));
+        most = FIXED(both)(vf_sub(vf_set1(15.0f), zero));
     }
     for (size_t i = 0; i < g->pairs; i++) {
         const VI t = g->fine[i];
@@ -233,10 +247,12 @@ FIXED_INLINE VM FIXED(is_safe)(enum qz_affine_kind kind, const struct FIXED(affi
     return vm_or(safe, vm_and(near, less));
 }
 
-/* Values as integers. Returns where they fit. */
-FIXED_INLINE VM FIXED(prepare)(enum qz_affine_kind kind, const struct qz_look *look, size_t l, VF scale, VF zero,
-                               VI *fine, VI *coarse, struct FIXED(affine) * g)
+/* Values as integers. */
+FIXED_INLINE void FIXED(prepare)(enum qz_affine_kind kind, const struct qz_fixed_affine_task *task, size_t l, VI *fine,
+                                 VI *coarse, struct FIXED(affine) * g)
 {
+    const struct qz_look *look = &task->look;
+    const VF scale = vf_load(task->scale + l), zero = vf_load(task->zero + l);
     const int whole = kind == QZ_AFFINE_UINT4;
     const VF none = vf_set1(0.0f), step_share = vf_set1(1 / QZ_FIXED_STEP);
     const VF most = vf_set1(whole ? QZ_FIXED_WHOLE : QZ_FIXED_HALF), least = vf_neg(most);
@@ -278,65 +294,85 @@ FIXED_INLINE VM FIXED(prepare)(enum qz_affine_kind kind, const struct qz_look *l
     high = whole ? vf_select(vf_lt(high, none), none, high) : high;
     g->range = vf_sub(high, g->low);
     g->centre = vf_sub(g->mean, g->low);
-    return fits;
+    g->fits = fits;
 }
 
-FIXED_INLINE void FIXED(affine_block)(enum qz_affine_kind kind, qz_dtype dtype, const struct qz_look *look,
-                                      const float *unit, const struct qz_affine_rule *rule, float *scale, float *zero,
-                                      struct qz_affine_error *error, uint8_t *sure)
+/* The better one of the plain pair and that of the best fit, and how good it is. */
+FIXED_INLINE void FIXED(settle)(enum qz_affine_kind kind, qz_dtype dtype, const struct qz_fixed_affine_task *task,
+                                size_t l, const struct FIXED(affine) * g, const struct affine_fit *fit)
 {
-    const VF none = vf_set1(0.0f), one = vf_set1(1.0f), n = vf_set1((float)look->n), two = vf_set1(2.0f);
-    const VF root_n = vf_set1(sqrtf((float)look->n)), reach = vf_mul(vf_set1(QZ_FIXED_NEAR), root_n);
+    const float length = (float)task->look.n;
+    const VF none = vf_set1(0.0f), one = vf_set1(1.0f), n = vf_set1(length), two = vf_set1(2.0f);
+    const VF root_n = vf_set1(sqrtf(length)), reach = vf_mul(vf_set1(QZ_FIXED_NEAR), root_n);
+    const struct qz_affine_rule *rule = task->rule;
+    struct qz_affine_error *error = task->error;
+    const VF plain_scale = vf_load(task->scale + l), plain_zero = vf_load(task->zero + l);
+    const VF units = vf_load(task->unit + l), unit_inverse = vf_div(one, units);
+    const VF back = vf_mul(plain_scale, vf_set1(1 / QZ_FIXED_STEP)), square = vf_mul(back, back);
+    const VF s = affine_scale(fit);
+    const struct FIXED(pair) pair = FIXED(pair_of)(kind, g, fit, s, plain_scale, units, unit_inverse, dtype);
+    const VF middle = vf_fma(s, pair.bias, vf_mul(pair.offset, vf_set1(-1 / QZ_FIXED_STEP)));
+    const struct FIXED(codes) codes[2] = {FIXED(codes_of)(kind, FIXED(inverse_of)(fit), middle, pair.zero),
+                                          FIXED(codes_of)(kind, vf_set1(QZ_FIXED_PLAIN), none, plain_zero)};
+    struct FIXED(tally) both[2];
+    FIXED(tally_of)(kind, g, 1, 2, codes, both);
+    const struct FIXED(tally) sums = both[0], plain = both[1];
+    const VF qq = vf_fma(pair.bias, vf_fma(pair.bias, n, vf_mul(two, sums.q)), sums.qq);
+    const VF tq = vf_fma(pair.bias, vf_fma(pair.offset, n, g->sum), vf_fma(pair.offset, sums.q, sums.tq));
+    VF found = vf_select(vm_and(vf_lt(none, qq), vf_lt(none, tq)), vf_div(tq, qq), none);
+    found = vf_mul(fit_stored(vf_mul(vf_mul(found, back), units), dtype), unit_inverse);
+    const VF found_units = vf_mul(found, g->inverse), slack = vf_mul(g->squares, vf_set1(QZ_FIXED_SLACK));
+    VF known = FIXED(error)(g, n, plain, vf_set1(QZ_FIXED_STEP), none);
+    const VF other = FIXED(error)(g, n, sums, found_units, vf_fma(found_units, pair.bias, vf_neg(pair.offset)));
+    known = vf_select(vf_lt(none, known), known, none);
+    const VM better = vm_and(vf_lt(none, found), FIXED(less)(other, known, reach, slack));
+    VF left = vf_select(better, other, known);
+    left = vf_select(vf_lt(none, left), left, none);
+    vf_store(error->curve + l, vf_mul(left, square));
+    vf_store(error->slope + l, n);
+    vf_store(error->rest + l, n);
+    const VF variance = vf_fma(vf_mul(vf_neg(g->sum), g->share), g->sum, g->squares);
+    vf_store(error->variance + l, vf_mul(vf_mul(variance, g->share), square));
+    if (rule) {
+        VM safe = FIXED(is_safe)(kind, g, n, root_n, other, known, plain_scale, plain_zero, vf_load(rule->scale + l),
+                                 vf_load(rule->zero + l));
+        safe = vm_and(safe, better);
+        vf_store(error->rule + l, vf_select(safe, vf_set1(INFINITY), none));
+    }
+    vf_store(task->scale + l, vf_select(better, found, plain_scale));
+    vf_store(task->zero + l, vf_select(better, pair.zero, plain_zero));
+    vm_to_u8(task->sure + l, g->fits);
+}
+
+/* Vectors of groups take their steps in turns, so that one does not wait for the divisions of the other. */
+FIXED_INLINE void FIXED(affine_blocks)(enum qz_affine_kind kind, qz_dtype dtype,
+                                       const struct qz_fixed_affine_task *tasks, size_t count)
+{
+    const size_t each = QZ_BLOCK / LANES, vectors = count * each, n = tasks->look.n, pairs = n / 2;
+    const size_t most = n <= QZ_FIXED_LONGEST / 2 ? 2 : 1;
     VI fine[QZ_FIXED_LONGEST / 2], coarse[QZ_FIXED_LONGEST / 2];
-    for (size_t l = 0; l < QZ_BLOCK; l += LANES) {
-        const VF plain_scale = vf_load(scale + l), plain_zero = vf_load(zero + l);
-        const VF units = vf_load(unit + l), unit_inverse = vf_div(one, units);
-        struct FIXED(affine) g;
-        const VM fits = FIXED(prepare)(kind, look, l, plain_scale, plain_zero, fine, coarse, &g);
-        const VF back = vf_mul(plain_scale, vf_set1(1 / QZ_FIXED_STEP)), square = vf_mul(back, back);
-        const struct affine_fit fit = FIXED(search)(kind, look->n, &g);
-        const VF s = affine_scale(&fit);
-        const struct FIXED(pair) pair = FIXED(pair_of)(kind, &g, &fit, s, plain_scale, units, unit_inverse, dtype);
-        const VF middle = vf_fma(s, pair.bias, vf_mul(pair.offset, vf_set1(-1 / QZ_FIXED_STEP)));
-        const struct FIXED(codes) codes[2] = {FIXED(codes_of)(kind, FIXED(inverse_of)(&fit), middle, pair.zero),
-                                              FIXED(codes_of)(kind, vf_set1(QZ_FIXED_PLAIN), none, plain_zero)};
-        struct FIXED(tally) both[2];
-        FIXED(tally_of)(kind, &g, 1, 2, codes, both);
-        const struct FIXED(tally) sums = both[0], plain = both[1];
-        const VF qq = vf_fma(pair.bias, vf_fma(pair.bias, n, vf_mul(two, sums.q)), sums.qq);
-        const VF tq = vf_fma(pair.bias, vf_fma(pair.offset, n, g.sum), vf_fma(pair.offset, sums.q, sums.tq));
-        VF found = vf_select(vm_and(vf_lt(none, qq), vf_lt(none, tq)), vf_div(tq, qq), none);
-        found = vf_mul(fit_stored(vf_mul(vf_mul(found, back), units), dtype), unit_inverse);
-        const VF found_units = vf_mul(found, g.inverse), slack = vf_mul(g.squares, vf_set1(QZ_FIXED_SLACK));
-        VF known = FIXED(error)(&g, n, plain, vf_set1(QZ_FIXED_STEP), none);
-        const VF other = FIXED(error)(&g, n, sums, found_units, vf_fma(found_units, pair.bias, vf_neg(pair.offset)));
-        known = vf_select(vf_lt(none, known), known, none);
-        const VM better = vm_and(vf_lt(none, found), FIXED(less)(other, known, reach, slack));
-        VF left = vf_select(better, other, known);
-        left = vf_select(vf_lt(none, left), left, none);
-        vf_store(error->curve + l, vf_mul(left, square));
-        vf_store(error->slope + l, n);
-        vf_store(error->rest + l, n);
-        const VF variance = vf_fma(vf_mul(vf_neg(g.sum), g.share), g.sum, g.squares);
-        vf_store(error->variance + l, vf_mul(vf_mul(variance, g.share), square));
-        if (rule) {
-            VM safe = FIXED(is_safe)(kind, &g, n, root_n, other, known, plain_scale, plain_zero,
-                                     vf_load(rule->scale + l), vf_load(rule->zero + l));
-            safe = vm_and(safe, better);
-            vf_store(error->rule + l, vf_select(safe, vf_set1(INFINITY), none));
-        }
-        vf_store(scale + l, vf_select(better, found, plain_scale));
-        vf_store(zero + l, vf_select(better, pair.zero, plain_zero));
-        vm_to_u8(sure + l, fits);
+    struct FIXED(affine) g[2];
+    struct FIXED(start) start[2];
+    struct affine_fit best[2];
+    for (size_t from = 0, end; from < vectors; from = end) {
+        end = from + most < vectors ? from + most : vectors;
+        for (size_t i = from, j = 0; i < end; i++, j++)
+            FIXED(prepare)(kind, tasks + i / each, i % each * LANES, fine + j * pairs, coarse + j * pairs, &g[j]);
+        for (size_t j = 0; j < end - from; j++)
+            start[j] = FIXED(starts)(kind, n, &g[j], &best[j]);
+        for (int move = 0; move < QZ_AFFINE_MOVES; move += QZ_FIXED_TRIES)
+            for (size_t j = 0; j < end - from; j++)
+                FIXED(moves)(kind, n, &g[j], move, &start[j], &best[j]);
+        for (size_t i = from, j = 0; i < end; i++, j++)
+            FIXED(settle)(kind, dtype, tasks + i / each, i % each * LANES, &g[j], &best[j]);
     }
 }
 
-static FIXED_TARGET void FIXED(fixed_affine)(enum qz_affine_kind kind, qz_dtype dtype, const struct qz_look *look,
-                                             const float *unit, const struct qz_affine_rule *rule, float *scale,
-                                             float *zero, struct qz_affine_error *error, uint8_t sure[QZ_BLOCK])
+static FIXED_TARGET void FIXED(fixed_affine)(enum qz_affine_kind kind, qz_dtype dtype,
+                                             const struct qz_fixed_affine_task *tasks, size_t count)
 {
     if (kind == QZ_AFFINE_UINT4)
-        FIXED(affine_block)(QZ_AFFINE_UINT4, dtype, look, unit, rule, scale, zero, error, sure);
+        FIXED(affine_blocks)(QZ_AFFINE_UINT4, dtype, tasks, count);
     else
-        FIXED(affine_block)(QZ_AFFINE_OFFSET, dtype, look, unit, rule, scale, zero, error, sure);
+        FIXED(affine_blocks)(QZ_AFFINE_OFFSET, dtype, tasks, count);
 }

@@ -189,6 +189,7 @@ struct qz_gains {
 enum {
     QZ_FIXED_ONE = 32,
     QZ_FIXED_COUNT = 8,    /* candidates at most; */
+    QZ_FIXED_TASKS = 2,    /* blocks in a call at most */
     QZ_FIXED_FIRST = 4,    /* the first ones are in one pass over a group, and others in a second one */
     QZ_FIXED_PART = 16,    /* squares of units that are summed in 32 bits */
     QZ_FIXED_LONGEST = 512 /* values in a group: sums of products fit 32 bits */
@@ -245,6 +246,16 @@ struct qz_look {
     const float *v, *w;
     size_t n;
     const float *low, *high;
+};
+
+/* Blocks of groups of one length, QZ_FIXED_TASKS at most: one waits less beside another. */
+struct qz_fixed_affine_task {
+    struct qz_look look;
+    const float *unit;
+    const struct qz_affine_rule *rule; /* or NULL */
+    float *scale, *zero;
+    struct qz_affine_error *error;
+    uint8_t *sure;
 };
 
 /* What else is known of groups with neither a zero nor an offset. */
@@ -690,12 +701,11 @@ struct qz_kernels {
                          float *scale, struct qz_gains *gains, uint8_t sure[QZ_BLOCK]);
 
     /* search_affine in integers, of QZ_AFFINE_UINT4 or _OFFSET with QZ_AFFINE_USUAL and without weights, for an even
-     * number of values, at most QZ_FIXED_LONGEST: see fixed_affine_scalar.h. sure[l] is 0 where what is said of a group
+     * number of values, at most QZ_FIXED_LONGEST, for up to QZ_FIXED_TASKS blocks: see fixed_affine_scalar.h. sure[l] is 0 where what is said of a group
      * means nothing. error->rule: infinite where the pair of the rule is known to be no better than what comes out,
      * else 0. */
-    void (*search_fixed_affine)(enum qz_affine_kind kind, qz_dtype dtype, const struct qz_look *look, const float *unit,
-                                const struct qz_affine_rule *rule, float *scale, float *zero,
-                                struct qz_affine_error *error, uint8_t sure[QZ_BLOCK]);
+    void (*search_fixed_affine)(enum qz_affine_kind kind, qz_dtype dtype, const struct qz_fixed_affine_task *tasks,
+                                size_t count);
 
     /* Looks at a block of groups that were searched, which may be special: QZ_SUSPECT_*, 0 for most. Returns nonzero
      * if any is suspected. spread: n largest^2, or the sum of the weights in place of n. */
@@ -711,6 +721,10 @@ struct qz_kernels {
     void (*search_affine)(enum qz_affine_kind kind, enum qz_affine_list list, qz_dtype dtype, const float *v,
                           const float *w, size_t n, const float *unit, const struct qz_affine_rule *rule, float *scale,
                           float *zero, struct qz_affine_error *error);
+
+    /* The errors of two pairs for each group, as search_affine has them; not for QZ_AFFINE_MIN. */
+    void (*pair_errors)(enum qz_affine_kind kind, const struct qz_look *look, const struct qz_affine_rule pair[2],
+                        float error[2][QZ_BLOCK]);
 
     /* Looks at a block of groups that were searched with a zero, an integer or not, or an offset: QZ_SPECIAL_*. */
     void (*look_affine)(const struct qz_look *look, const struct qz_affine_error *error, int integer_zero,
@@ -785,9 +799,9 @@ struct qz_kernels {
         .group_codes_error = group_codes_error, .find_error = find_error, .weighted_error = weighted_error,            \
         .interleave = interleave, .search_scale = search_scale, .search_fixed = bytes##_fixed,                         \
         .search_fixed_affine = bytes##_fixed_affine, .look_symmetric = look_symmetric, .search_affine = search_affine, \
-        .look_affine = look_affine, .note_codes = note_codes, .flag_scales = flag_scales, .dot = dot,                  \
-        .distance = distance, .scan = scan, .scan_beside = bytes##_beside, .signs = signs, .measure = measure,         \
-        .reach = reach,                                                                                                \
+        .pair_errors = pair_errors, .look_affine = look_affine, .note_codes = note_codes, .flag_scales = flag_scales,  \
+        .dot = dot, .distance = distance, .scan = scan, .scan_beside = bytes##_beside, .signs = signs,                 \
+        .measure = measure, .reach = reach,                                                                            \
     }
 
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */

@@ -557,6 +557,7 @@ static void reach(const struct qz_reach *rows, const int32_t *sum, size_t querie
 
 #include "fixed_scalar.h"
 #include "fixed_affine_scalar.h"
+#include "look_scalar.h"
 
 #define TARGET /* nothing to enable */
 #include "input_template.h"

@@ -78,7 +78,8 @@ static inline uint16_t qz_off_lattice(uint16_t place, unsigned steps)
     return (uint16_t)(off >> 4);
 }
 
-/* Of a group of n values twelve are looked at, or twice as many. */
+/* Of a group of n values so many are looked at, or twice as many. */
+enum { QZ_LOOKS = 12 };
 static inline int32_t qz_lattice_rounds(size_t n)
 {
     return n < 64 ? 1 : 2;

@@ -3,8 +3,8 @@
  * trusted
  *
  * All sets, scalar.c included, use the same loops. They judge all groups alike and without branches, because most
- * groups are not special; so compilers vectorize them. TARGET and `survey` are those of the file that includes this
- * one.
+ * groups are not special; so compilers vectorize them. TARGET, `survey`, `measure_lattices` and `note_repeats` are those
+ * of the file that includes this one.
  */
 #include "special.h"
 
@@ -177,66 +177,18 @@ static TARGET void note_straight(const struct qz_look *look, int32_t slopes[QZ_B
         slopes[l] = (slopes[l] > 0) * QZ_SPECIAL_SLOPES | (far[l] > 1) * QZ_SPECIAL_FAR_SLOPES;
 }
 
-/* How far twelve values, or twice as many of long groups, are from the nearest of the lattices that divide a span into 8
- * to 15 steps: the sum, in 1/4096 of a step. Values that are all next to each other are near none. GCC makes vectors of
- * loops over groups unless it unrolls them. */
-static TARGET void measure_lattices(const struct qz_look *look, const float from[QZ_BLOCK], const float span[QZ_BLOCK],
-                                    int32_t *restrict distance)
-{
-    enum { SAMPLES = 12, FEWEST = QZ_FEWEST_STEPS, MOST = QZ_MOST_STEPS };
-    uint16_t at[SAMPLES][QZ_BLOCK], sum[MOST - FEWEST + 1][QZ_BLOCK] = {{0}};
-    int32_t spread[QZ_BLOCK] = {0};
-    float factor[QZ_BLOCK];
-    const size_t all = SAMPLES * (size_t)qz_lattice_rounds(look->n);
-#pragma GCC unroll 1
-    for (size_t l = 0; l < QZ_BLOCK; l++) {
-        factor[l] = QZ_PLACES / span[l];
-        distance[l] = INT32_MAX;
-    }
-    for (size_t first = 0; first < all; first += SAMPLES) {
-        for (size_t i = 0; i < SAMPLES; i++) {
-            const float *v = look->v + look->n * (first + i) / all * QZ_BLOCK;
-#pragma GCC unroll 1
-            for (size_t l = 0; l < QZ_BLOCK; l++)
-                at[i][l] = qz_place((v[l] - from[l]) * factor[l]);
-        }
-        for (size_t i = 0; i < SAMPLES / 2; i++)
-#pragma GCC unroll 1
-            for (size_t l = 0; l < QZ_BLOCK; l++) {
-                int32_t apart = at[i][l] - at[i + SAMPLES / 2][l];
-                spread[l] += (apart < 0 ? -apart : apart) >> 4;
-            }
-        for (unsigned steps = FEWEST; steps <= MOST; steps++)
-            for (size_t i = 0; i < SAMPLES; i += 4)
-#pragma GCC unroll 1
-                for (size_t l = 0; l < QZ_BLOCK; l++) {
-                    uint16_t a = qz_off_lattice(at[i][l], steps), b = qz_off_lattice(at[i + 1][l], steps);
-                    uint16_t c = qz_off_lattice(at[i + 2][l], steps), d = qz_off_lattice(at[i + 3][l], steps);
-                    uint16_t four = (uint16_t)((uint16_t)(a + b) + (uint16_t)(c + d));
-                    sum[steps - FEWEST][l] = (uint16_t)(sum[steps - FEWEST][l] + four);
-                }
-    }
-    for (int32_t steps = FEWEST; steps <= MOST; steps++)
-#pragma GCC unroll 1
-        for (size_t l = 0; l < QZ_BLOCK; l++) {
-            int32_t near = sum[steps - FEWEST][l];
-            near = 2 * near <= steps * spread[l] ? near : INT32_MAX;
-            distance[l] = near < distance[l] ? near : distance[l];
-        }
-}
-
 static TARGET void look_affine(const struct qz_look *look, const struct qz_affine_error *error, int integer_zero,
                                int32_t *restrict special)
 {
-    enum { SAMPLES = 12, LONG = 128 };
+    enum { LONG = 128 };
     const float n = (float)look->n;
     const float lowest = integer_zero ? 0.0f : INFINITY;
-    const int32_t on_lattice = qz_on_lattice(look->n), next_to_lattice = qz_next_to_lattice(look->n);
+    const float on_lattice = (float)qz_on_lattice(look->n), next_to_lattice = (float)qz_next_to_lattice(look->n);
     /* A pair that is the same may be chance where values have few bits; to look at it costs long groups less. */
-    const int32_t by_chance = look->n < LONG, weighted = look->w != NULL;
+    const int32_t weighted = look->w != NULL;
     const float at_ends = qz_at_ends(look->n);
-    int32_t slopes[QZ_BLOCK], tiny[QZ_BLOCK], alone[QZ_BLOCK] = {0}, lattice[QZ_BLOCK];
-    float largest[QZ_BLOCK], from[QZ_BLOCK], span[QZ_BLOCK];
+    int32_t slopes[QZ_BLOCK], tiny[QZ_BLOCK], alone[QZ_BLOCK] = {0};
+    float largest[QZ_BLOCK], from[QZ_BLOCK], span[QZ_BLOCK], lattice[QZ_BLOCK], repeated[QZ_BLOCK];
     if (look->w)
         note_few_weights(look, error->rest, error->slope, alone);
     for (size_t l = 0; l < QZ_BLOCK; l++)
@@ -249,21 +201,13 @@ static TARGET void look_affine(const struct qz_look *look, const struct qz_affin
         span[l] = (most > -lowest ? most : -lowest) - from[l];
     }
     measure_lattices(look, from, span, lattice);
-    const float *v[SAMPLES];
-    for (size_t i = 0; i < SAMPLES; i++)
-        v[i] = look->v + look->n * i / SAMPLES * QZ_BLOCK;
+    note_repeats(look, look->n < LONG ? 1.0f : 0.0f, repeated);
     for (size_t l = 0; l < QZ_BLOCK; l++) {
         float least = look->low[l], most = look->high[l], small = largest[l] * QZ_SMALL_ERROR;
         int32_t sure = error->curve[l] > error->rest[l] * (small * small);
-        float same = qz_same_value(least, most);
-        int32_t pairs = 0;
-#pragma GCC unroll 12
-        for (int i = 0; i < SAMPLES; i++)
-#pragma GCC unroll 12
-            for (int k = 0; k < i; k++)
-                pairs += fabsf(v[i][l] - v[k][l]) <= same;
         int32_t grid = (lattice[l] <= on_lattice) * QZ_SPECIAL_GRID |
-                       (lattice[l] <= next_to_lattice) * QZ_SPECIAL_LATTICE | (pairs > by_chance) * QZ_SPECIAL_REPEATED;
+                       (lattice[l] <= next_to_lattice) * QZ_SPECIAL_LATTICE |
+                       (repeated[l] > 0.0f) * QZ_SPECIAL_REPEATED;
         float half = 0.5f * (most - least);
         int32_t far_ends = error->variance[l] * 6.0f < half * half;
         int32_t few = (qz_few_weights(error->rest[l], error->slope[l], n) |

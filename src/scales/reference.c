@@ -47,6 +47,15 @@ static inline float below_0(float x)
     return qz_float(qz_either(qz_bits(x) > 0x80000000u, qz_bits(x), 0));
 }
 
+/* The nearest whole number, ties to even, as a level 0..15; NaN is 0. */
+static inline float nearest_level(float y)
+{
+    const float round = 0x1.8p23f;
+    const int32_t bits = (int32_t)qz_bits((y + round) - round), most = (int32_t)qz_bits(15.0f);
+    const uint32_t level = qz_either(bits > most, (uint32_t)most, (uint32_t)bits);
+    return qz_float(qz_either((bits > 0) & (bits <= 0x7f800000), level, 0));
+}
+
 /* Rounds to E4M3 as ggml does: halves up, and what would be 256 or more becomes 448. */
 static float ggml_e4m3(float x)
 {
@@ -294,7 +303,7 @@ static inline void fit_gptq_zero(const struct qz_reference_how *how, const struc
     }
     fit->by = (max - min) / 15.0f;
     fit->scale = qz_through(fit->by, how->scale_dtype);
-    fit->zero = fit->from = (float)qz_rule_level(rintf(-min / fit->by));
+    fit->zero = fit->from = nearest_level(-min / fit->by);
 }
 
 /* AutoAWQ works in float16, whatever the weights were. The range need not hold 0. What is infinite there makes the
@@ -303,10 +312,11 @@ static inline void fit_awq(const struct qz_reference_how *how, const struct qz_r
                            struct numbers *fit)
 {
     float min = qz_through(range->min, QZ_F16), width = qz_through(qz_through(range->max, QZ_F16) - min, QZ_F16);
-    float least = qz_through(1e-5f, QZ_F16);
-    fit->by = qz_through((width < least ? least : width) / 15.0f, QZ_F16);
+    const float least = qz_through(1e-5f, QZ_F16);
+    width = qz_float(qz_either(qz_bits(width) < qz_bits(least), qz_bits(least), qz_bits(width)));
+    fit->by = qz_through(width / 15.0f, QZ_F16);
     fit->scale = qz_through(fit->by, how->scale_dtype);
-    fit->zero = fit->from = (float)qz_rule_level(-rintf(qz_through(min / fit->by, QZ_F16)));
+    fit->zero = fit->from = nearest_level(-qz_through(min / fit->by, QZ_F16));
 }
 
 /* The same of many groups; what a rule does not set is 0. */
@@ -356,7 +366,7 @@ MANY(fit_compressed_tensors_nvfp4)
 MANY(fit_compressed_tensors_mxfp4)
 MANY_OF_TYPES(fit_gptq)
 MANY(fit_gptq_zero)
-MANY(fit_awq)
+MANY_OF_TYPES(fit_awq)
 #undef MANY_OF_TYPES
 #undef MANY
 #undef EACH

@@ -56,7 +56,12 @@ struct block {
     struct qz_gains gains;
     int same_weights; /* all rows of the run have the same ones */
     size_t laid;      /* where in its row the first group is whose weights are in w; or SIZE_MAX */
-    /* whole cache lines: a vector that lies in two costs twice as much */
+    float *v, *w;     /* side by side: room for QZ_SEARCH_MOST elements, or less where two blocks share it */
+};
+
+/* Values and weights of a block, or of two of groups that are half as long. A vector that lies in two cache lines costs
+ * twice as much. */
+struct room {
     _Alignas(64) float v[QZ_BLOCK * QZ_SEARCH_MOST];
     _Alignas(64) float w[QZ_BLOCK * QZ_SEARCH_MOST];
 };
@@ -187,6 +192,14 @@ static void search_pairs(const struct qz_encoder *encoder, struct block *block, 
                                  block->rule.scale ? &block->rule : NULL, block->scale, block->zero, &block->error);
 }
 
+static int are_sure(const uint8_t sure[QZ_BLOCK])
+{
+    uint8_t all = 1;
+    for (size_t l = 0; l < QZ_BLOCK; l++)
+        all &= sure[l];
+    return all;
+}
+
 /* Whether groups are searched in integers first. */
 static int is_fixed(const struct qz_encoder *encoder, const float *w)
 {
@@ -197,14 +210,12 @@ static int is_fixed(const struct qz_encoder *encoder, const float *w)
 static void search_fixed(const struct qz_encoder *encoder, struct block *block)
 {
     const struct qz_look look = {block->v, NULL, block->length, block->low, block->high};
-    uint8_t sure[QZ_BLOCK], all = 1;
+    uint8_t sure[QZ_BLOCK];
     float begin[QZ_BLOCK], scale[QZ_BLOCK];
     memcpy(begin, block->scale, sizeof begin);
     encoder->view->kernels->search_fixed(&encoder->fixed, &look, block->unit, block->other, block->scale, &block->gains,
                                          sure);
-    for (size_t l = 0; l < QZ_BLOCK; l++)
-        all &= sure[l];
-    if (all)
+    if (are_sure(sure))
         return;
     const struct qz_gains gains = block->gains;
     memcpy(scale, block->scale, sizeof scale);
@@ -223,51 +234,63 @@ static void search_fixed(const struct qz_encoder *encoder, struct block *block)
 static int is_fixed_affine(const struct qz_encoder *encoder, const struct block *block, const float *w)
 {
     enum qz_affine_kind kind = affine_kind(encoder->view);
-    return !w && (kind == QZ_AFFINE_UINT4 || kind == QZ_AFFINE_OFFSET) && block->length <= QZ_FIXED_LONGEST &&
-           block->length % 2 == 0;
+    return !is_symmetric(encoder) && !w && (kind == QZ_AFFINE_UINT4 || kind == QZ_AFFINE_OFFSET) &&
+           block->length <= QZ_FIXED_LONGEST && block->length % 2 == 0;
 }
 
-/* What ends in integers make of a block; floats decide where these do not fit. */
-static void search_fixed_affine(const struct qz_encoder *encoder, struct block *block)
+/* What ends in integers make of some blocks; floats decide where these do not fit. */
+static void search_fixed_affine(const struct qz_encoder *encoder, struct block *blocks, size_t count)
 {
     const struct qz_view *view = encoder->view;
-    const struct qz_look look = {block->v, NULL, block->length, block->low, block->high};
-    uint8_t sure[QZ_BLOCK], all = 1;
-    float scale[QZ_BLOCK], zero[QZ_BLOCK];
-    memcpy(scale, block->scale, sizeof scale);
-    memcpy(zero, block->zero, sizeof zero);
-    view->kernels->search_fixed_affine(affine_kind(view), view->scale_dtype, &look, block->unit,
-                                       block->rule.scale ? &block->rule : NULL, scale, zero, &block->error, sure);
-    for (size_t l = 0; l < QZ_BLOCK; l++)
-        all &= sure[l];
-    const struct qz_affine_error error = block->error;
-    if (!all)
-        search_pairs(encoder, block, NULL, QZ_AFFINE_USUAL);
-    for (size_t l = 0; l < QZ_BLOCK && !all; l++)
-        if (sure[l]) {
-            block->error.curve[l] = error.curve[l];
-            block->error.slope[l] = error.slope[l];
-            block->error.rest[l] = error.rest[l];
-            block->error.variance[l] = error.variance[l];
-            block->error.rule[l] = error.rule[l];
-        } else {
-            scale[l] = block->scale[l];
-            zero[l] = block->zero[l];
-        }
-    memcpy(block->scale, scale, sizeof scale);
-    memcpy(block->zero, zero, sizeof zero);
+    struct qz_fixed_affine_task tasks[QZ_FIXED_TASKS] = {{.rule = NULL}};
+    uint8_t sure[QZ_FIXED_TASKS][QZ_BLOCK];
+    float scale[QZ_FIXED_TASKS][QZ_BLOCK], zero[QZ_FIXED_TASKS][QZ_BLOCK];
+    for (size_t i = 0; i < count; i++) {
+        struct block *block = blocks + i;
+        memcpy(scale[i], block->scale, sizeof scale[i]);
+        memcpy(zero[i], block->zero, sizeof zero[i]);
+        tasks[i] = (struct qz_fixed_affine_task){{block->v, NULL, block->length, block->low, block->high},
+                                                 block->unit,
+                                                 block->rule.scale ? &block->rule : NULL,
+                                                 scale[i],
+                                                 zero[i],
+                                                 &block->error,
+                                                 sure[i]};
+    }
+    view->kernels->search_fixed_affine(affine_kind(view), view->scale_dtype, tasks, count);
+    for (size_t i = 0; i < count; i++) {
+        struct block *block = blocks + i;
+        const struct qz_affine_error error = block->error;
+        const int all = are_sure(sure[i]);
+        if (!all)
+            search_pairs(encoder, block, NULL, QZ_AFFINE_USUAL);
+        for (size_t l = 0; l < QZ_BLOCK && !all; l++)
+            if (sure[i][l]) {
+                block->error.curve[l] = error.curve[l];
+                block->error.slope[l] = error.slope[l];
+                block->error.rest[l] = error.rest[l];
+                block->error.variance[l] = error.variance[l];
+                block->error.rule[l] = error.rule[l];
+            } else {
+                scale[i][l] = block->scale[l];
+                zero[i][l] = block->zero[l];
+            }
+        memcpy(block->scale, scale[i], sizeof scale[i]);
+        memcpy(block->zero, zero[i], sizeof zero[i]);
+    }
 }
 
-static void search_usual(const struct qz_encoder *encoder, struct block *block, const float *w)
+/* Some blocks of one kind: more than one only with zeros or offsets that are searched in integers. */
+static void search_usual(const struct qz_encoder *encoder, struct block *blocks, size_t count, const float *w)
 {
     if (is_fixed(encoder, w))
-        search_fixed(encoder, block);
-    else if (!is_symmetric(encoder) && is_fixed_affine(encoder, block, w))
-        search_fixed_affine(encoder, block);
+        search_fixed(encoder, blocks);
+    else if (is_fixed_affine(encoder, blocks, w))
+        search_fixed_affine(encoder, blocks, count);
     else if (is_symmetric(encoder))
-        search_scales(encoder, block, w, w ? QZ_CANDIDATES_WEIGHTED : QZ_CANDIDATES_UNWEIGHTED, QZ_BLOCK);
+        search_scales(encoder, blocks, w, w ? QZ_CANDIDATES_WEIGHTED : QZ_CANDIDATES_UNWEIGHTED, QZ_BLOCK);
     else
-        search_pairs(encoder, block, w, w ? QZ_AFFINE_WEIGHTED : QZ_AFFINE_USUAL);
+        search_pairs(encoder, blocks, w, w ? QZ_AFFINE_WEIGHTED : QZ_AFFINE_USUAL);
 }
 
 /* The super scales of the groups of a run. */
@@ -345,19 +368,39 @@ static void note_specials(const struct qz_encoder *encoder, const struct source 
     }
 }
 
-/* For which groups the rule of another tool has a pair that is better, as far as float32 sums can tell. */
-static void note_rules(const struct block *block, int32_t special[QZ_BLOCK])
+/* For which groups the rule of another tool has a pair that is better. Where float32 sums tell, and the group is not
+ * special, it is taken. */
+static void note_rules(const struct qz_encoder *encoder, struct block *block, const float *w, int32_t special[QZ_BLOCK])
 {
-    const float *scale = block->rule.scale, *zero = block->rule.zero;
+    const struct qz_look look = look_at(block, w);
+    const struct qz_affine_rule pair[2] = {{block->scale, block->zero}, block->rule};
+    float error[2][QZ_BLOCK];
+    int32_t other[QZ_BLOCK], any = 0;
     for (size_t l = 0; l < QZ_BLOCK; l++) {
-        int32_t other = (scale[l] != block->scale[l]) | (zero[l] != block->zero[l]);
-        special[l] |= (other & (block->error.rule[l] * QZ_AFFINE_LESS <= block->error.curve[l])) * QZ_SPECIAL_RULE;
+        other[l] = (pair[0].scale[l] != pair[1].scale[l]) | (pair[0].zero[l] != pair[1].zero[l]);
+        other[l] &= block->error.rule[l] * QZ_AFFINE_LESS <= block->error.curve[l];
+        any |= other[l];
+    }
+    if (!any)
+        return;
+    /* What integers do not tell is no error. */
+    encoder->view->kernels->pair_errors(affine_kind(encoder->view), &look, pair, error);
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        if (!other[l] || !(error[1][l] * QZ_AFFINE_LESS <= error[0][l]))
+            continue;
+        if (special[l] == 0 && error[1][l] < error[0][l] * QZ_AFFINE_LESS) {
+            block->scale[l] = pair[1].scale[l];
+            block->zero[l] = pair[1].zero[l];
+            block->error.curve[l] = error[1][l];
+        } else {
+            special[l] |= QZ_SPECIAL_RULE;
+        }
     }
 }
 
 /* The same with a zero or an offset, and without super scales: which groups are to be looked at again
  * (careful_affine.c). */
-static void note_affine(const struct qz_encoder *encoder, const struct block *block, const float *w,
+static void note_affine(const struct qz_encoder *encoder, struct block *block, const float *w,
                         int32_t special[QZ_BLOCK])
 {
     const struct qz_view *view = encoder->view;
@@ -367,7 +410,7 @@ static void note_affine(const struct qz_encoder *encoder, const struct block *bl
     for (size_t l = 0; l < QZ_BLOCK && view->scale_dtype == QZ_F16 && !view->super_groups; l++)
         special[l] |= (fabsf(block->scale[l] * block->unit[l]) < FEW_STEPS) * QZ_SPECIAL;
     if (block->rule.scale)
-        note_rules(block, special);
+        note_rules(encoder, block, w, special);
 }
 
 /* Once the plain pairs of a block are known. */
@@ -432,7 +475,7 @@ static void search_block(const struct qz_encoder *encoder, struct groups *groups
     const float *w = weighted ? block->w : NULL;
     int32_t special[QZ_BLOCK] = {0};
     fill_block(encoder, groups, source, block, weighted);
-    search_usual(encoder, block, w);
+    search_usual(encoder, block, 1, w);
     if (is_symmetric(encoder))
         note_specials(encoder, source, block, w, specials);
     else
@@ -445,13 +488,12 @@ static void search_block(const struct qz_encoder *encoder, struct groups *groups
 
 /* QZ_BLOCK whole groups that follow each other and need no unit: the same without looking at each. So many and so long
  * the block is, and its units are 1, already. */
-static void search_plain_block(const struct qz_encoder *encoder, struct groups *groups, const struct source *source,
-                               size_t g, struct block *block, struct specials *specials)
+static void fill_plain_block(const struct qz_encoder *encoder, const struct groups *groups, const struct source *source,
+                             size_t g, struct block *block)
 {
     const struct qz_view *view = encoder->view;
     size_t bytes = QZ_BLOCK * sizeof(float), row_groups = source->row_groups;
     int weighted = is_weighted(source, g);
-    const float *w = weighted ? block->w : NULL;
     for (size_t l = 0; l < QZ_BLOCK; l++)
         block->group[l] = (uint16_t)(g + l);
     block->low = groups->min + g;
@@ -472,7 +514,13 @@ static void search_plain_block(const struct qz_encoder *encoder, struct groups *
     }
     if (weighted && !is_symmetric(encoder))
         draw_idle_values(source, block);
-    search_usual(encoder, block, w);
+}
+
+static void keep_plain_block(const struct qz_encoder *encoder, struct groups *groups, const struct source *source,
+                             struct block *block, const float *w, struct specials *specials)
+{
+    const struct qz_view *view = encoder->view;
+    const size_t bytes = QZ_BLOCK * sizeof(float), g = block->group[0];
     if (is_symmetric(encoder))
         note_specials(encoder, source, block, w, specials);
     else
@@ -888,11 +936,14 @@ static void fit_other(const struct qz_encoder *encoder, const struct groups *gro
 void qz_search_anywhere(const struct qz_encoder *encoder, const struct run *run, struct groups *groups, const float *x,
                         const float *w, const uint16_t *some, size_t count)
 {
+    struct room room; /* which takes long to clear */
     struct block block;
     struct source source = {.x = x, .w = w, .row_groups = groups->count / run->rows};
     const struct pass pass = {.encoder = encoder, .run = run, .groups = groups, .source = &source, .block = &block};
     uint16_t ordinary[QZ_TILE_GROUPS];
     size_t left = 0;
+    block.v = room.v;
+    block.w = room.w;
     if (w)
         measure_weights(encoder, run, &source, groups->count);
     load_supers(encoder->view, run, groups->count, source.super);
@@ -911,33 +962,61 @@ static size_t block_start(const struct source *source, size_t rows, size_t b)
     return b % rows * source->row_groups + b / rows * QZ_BLOCK;
 }
 
+/* The blocks that were filled. */
+static void search_plain_blocks(const struct pass *pass, size_t count)
+{
+    const float *w = is_weighted(pass->source, pass->block->group[0]) ? pass->block->w : NULL;
+    search_usual(pass->encoder, pass->block, count, w);
+    for (size_t i = 0; i < count; i++)
+        keep_plain_block(pass->encoder, pass->groups, pass->source, pass->block + i, w, pass->specials);
+}
+
+/* Makes blocks of whole groups that need no unit ready, all in one room. Returns how many are searched together. */
+static size_t begin_blocks(const struct qz_encoder *encoder, const struct source *source, struct room *room,
+                           struct block blocks[QZ_FIXED_TASKS])
+{
+    const size_t size = (size_t)encoder->view->group_size;
+    for (size_t i = 0; i < QZ_FIXED_TASKS; i++) {
+        struct block *block = blocks + i;
+        block->count = QZ_BLOCK;
+        block->length = size;
+        for (size_t l = 0; l < QZ_BLOCK; l++)
+            block->unit[l] = 1.0f;
+        block->laid = SIZE_MAX;
+        block->same_weights = source->w && encoder->weights->row_stride == 0;
+        block->v = i == 0 ? room->v : room->v + QZ_BLOCK * (size <= QZ_SEARCH_MOST / 2 ? size : 0);
+        block->w = room->w;
+    }
+    return is_fixed_affine(encoder, blocks, source->w) && size <= QZ_SEARCH_MOST / QZ_FIXED_TASKS ? QZ_FIXED_TASKS : 1;
+}
+
 static void search_blocks(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,
                           struct source *source)
 {
-    struct block block;
+    struct room room;
+    struct block block[QZ_FIXED_TASKS];
     struct specials specials; /* which takes long to clear */
-    const struct pass pass = {encoder, run, groups, source, &block, &specials};
+    const struct pass pass = {encoder, run, groups, source, block, &specials};
     size_t size = (size_t)encoder->view->group_size, count = 0;
     size_t last = length_of(encoder->view, run, source->row_groups, source->row_groups - 1);
     size_t whole = last == size ? groups->count : run->rows == 1 ? groups->count - 1 : 0;
     int all = are_plain(groups, 0, whole);
     uint16_t rest[QZ_TILE_GROUPS];
+    size_t held = 0, most = begin_blocks(encoder, source, &room, block);
     specials.count = 0;
-    block.count = QZ_BLOCK;
-    block.length = size;
-    for (size_t l = 0; l < QZ_BLOCK; l++)
-        block.unit[l] = 1.0f;
-    block.laid = SIZE_MAX;
-    block.same_weights = source->w && encoder->weights->row_stride == 0;
-    size_t rows = block.same_weights && source->row_groups % QZ_BLOCK == 0 ? run->rows : 1;
+    size_t rows = block->same_weights && source->row_groups % QZ_BLOCK == 0 ? run->rows : 1;
     size_t blocks = (whole + QZ_BLOCK - 1) / QZ_BLOCK;
     for (size_t b = 0; b < blocks; b++) {
         size_t g = block_start(source, rows, b), some = qz_least(QZ_BLOCK, whole - g);
         if (some == QZ_BLOCK && (all || are_plain(groups, g, QZ_BLOCK)) && are_alike(source, g, QZ_BLOCK))
-            search_plain_block(encoder, groups, source, g, &block, &specials);
+            fill_plain_block(encoder, groups, source, g, &block[held++]);
         else
             for (size_t i = 0; i < some; i++)
                 rest[count++] = (uint16_t)(g + i);
+        if (held == most || (held > 0 && b + 1 == blocks)) {
+            search_plain_blocks(&pass, held);
+            held = 0;
+        }
     }
     for (size_t g = whole; g < groups->count; g++)
         rest[count++] = (uint16_t)g;

@@ -500,8 +500,6 @@ INLINE VI vw_part(VW w, size_t i)
 
 #include "../affine_template.h"
 #include "../input_template.h"
-#include "../special_template.h"
-
 #define vs_half(v)       vreinterpretq_s16_s32(v)
 #define vs_whole(v)      vreinterpretq_s32_s16(v)
 #define vs_set1(k)       vs_whole(vdupq_n_s16((int16_t)(k)))
@@ -510,7 +508,15 @@ INLINE VI vw_part(VW w, size_t i)
 #define vs_most(x, k)    vs_whole(vminq_s16(vs_half(x), vs_half(k)))
 #define vs_least(x, k)   vs_whole(vmaxq_s16(vs_half(x), vs_half(k)))
 #define vs_add(x, y)     vs_whole(vaddq_s16(vs_half(x), vs_half(y)))
+#define vs_sub(x, y)     vs_whole(vsubq_s16(vs_half(x), vs_half(y)))
+#define vs_abs(x)        vs_whole(vabsq_s16(vs_half(x)))
+#define vs_part(x)       vreinterpretq_s32_u16(vshrq_n_u16(vreinterpretq_u16_s32(x), 4))
+#define vs_sum(x)        vpaddlq_s16(vs_half(x))
+#define vi_bits(v)       vreinterpretq_s32_f32(v)
 #define vf_sqrt(v)       vsqrtq_f32(v)
+
+#include "../look_template.h"
+#include "../special_template.h"
 
 INLINE VI vs_dot(VI sum, VI x, VI y)
 {

@@ -648,16 +648,22 @@ INLINE VI vw_part(VW w, size_t i)
 
 #include "../affine_template.h"
 #include "../input_template.h"
-#include "../special_template.h"
-
 #define vs_set1(k)        _mm256_set1_epi16((short)(k))
 #define vs_pairs(a, b)    _mm256_blend_epi16(a, _mm256_slli_epi32(b, 16), 0xaa)
 #define vs_product(x, y)  _mm256_mulhrs_epi16(x, y)
 #define vs_most(x, k)     _mm256_min_epi16(x, k)
 #define vs_least(x, k)    _mm256_max_epi16(x, k)
 #define vs_add(x, y)      _mm256_add_epi16(x, y)
+#define vs_sub(x, y)      _mm256_sub_epi16(x, y)
+#define vs_abs(x)         _mm256_abs_epi16(x)
+#define vs_part(x)        _mm256_srli_epi16(x, 4)
+#define vs_sum(x)         _mm256_madd_epi16(x, vs_set1(1))
+#define vi_bits(v)        _mm256_castps_si256(v)
 #define vs_dot(sum, x, y) vi_add(sum, _mm256_madd_epi16(x, y))
 #define vf_sqrt(v)        _mm256_sqrt_ps(v)
+
+#include "../look_template.h"
+#include "../special_template.h"
 
 #define FIXED(name)  product_##name
 #define FIXED_TARGET TARGET

@@ -679,15 +679,21 @@ INLINE VI vw_part(VW w, size_t i)
 
 #include "../affine_template.h"
 #include "../input_template.h"
-#include "../special_template.h"
-
 #define vs_set1(k)       _mm512_set1_epi16((short)(k))
 #define vs_pairs(a, b)   _mm512_mask_blend_epi16(0xaaaaaaaa, a, _mm512_slli_epi32(b, 16))
 #define vs_product(x, y) _mm512_mulhrs_epi16(x, y)
 #define vs_most(x, k)    _mm512_min_epi16(x, k)
 #define vs_least(x, k)   _mm512_max_epi16(x, k)
 #define vs_add(x, y)     _mm512_add_epi16(x, y)
+#define vs_sub(x, y)     _mm512_sub_epi16(x, y)
+#define vs_abs(x)        _mm512_abs_epi16(x)
+#define vs_part(x)       _mm512_srli_epi16(x, 4)
+#define vs_sum(x)        _mm512_madd_epi16(x, vs_set1(1))
+#define vi_bits(v)       _mm512_castps_si512(v)
 #define vf_sqrt(v)       _mm512_sqrt_ps(v)
+
+#include "../look_template.h"
+#include "../special_template.h"
 
 #define FIXED(name)       product_##name
 #define FIXED_TARGET      TARGET

@@ -121,6 +121,12 @@ STAND_IN __m512 stand_in_sqrt(__m512 v)
     return (stand_in){.half_ps = {_mm256_sqrt_ps(x.half_ps[0]), _mm256_sqrt_ps(x.half_ps[1])}}.ps;
 }
 
+STAND_IN __m512i stand_in_abs_epi16(__m512i v)
+{
+    stand_in x = {.si = v};
+    return (stand_in){.half = {_mm256_abs_epi16(x.half[0]), _mm256_abs_epi16(x.half[1])}}.si;
+}
+
 /* Rounds down, whatever the mode is. The order of volatile parts is that of the text. */
 STAND_IN __m256 stand_in_fmadd_down(__m256 a, __m256 b, __m256 c)
 {
@@ -177,6 +183,7 @@ HALVES_3(stand_in_fmadd_ps_down, __m512, ps, half_ps, stand_in_fmadd_down)
 #define _mm512_mulhi_epu16                   stand_in_mulhi_epu16
 #define _mm512_min_epi16                     stand_in_min_epi16
 #define _mm512_max_epi16                     stand_in_max_epi16
+#define _mm512_abs_epi16                     stand_in_abs_epi16
 #define _mm512_packs_epi32                   stand_in_packs_epi32
 #define _mm512_packus_epi16                  stand_in_packus_epi16
 #define _mm512_unpacklo_epi32                stand_in_unpacklo_epi32
