@@ -165,9 +165,9 @@ static size_t least_off(const struct off_lattice *off, float *least)
     return best;
 }
 
-/* The lattice that values with weight are nearest to, and the mean square of their distances from it; or infinity, where
- * the first ones are so far from all that the others need no look. */
-static size_t nearest_lattice(const struct qz_exact_source *source, float *mean)
+/* The step of the lattice that values with weight are nearest to, and the mean square of their distances from it, in
+ * squares of that step; or infinity, where the first ones are so far from all that the others need no look. */
+static float nearest_lattice(const struct qz_exact_source *source, float *mean)
 {
     enum { FIRST = 64 };
     float count, factor[LATTICES], least;
@@ -181,13 +181,15 @@ static size_t nearest_lattice(const struct qz_exact_source *source, float *mean)
         const float *w, *x = qz_source_piece(source, start, &n, &w);
         some = start == 0 && n > FIRST && !w ? FIRST : n;
         measure_lattices(x, w, some, factor, &off);
+        if (some == n)
+            continue;
         (void)least_off(&off, &least);
-        if (some != n && !(least <= FIRST * FAR_FROM_LATTICE))
-            return 0;
+        if (!(least <= FIRST * FAR_FROM_LATTICE))
+            return largest / lattices[0];
     }
     const size_t best = least_off(&off, &least);
     *mean = least / count;
-    return best;
+    return largest / lattices[best];
 }
 
 /* So near the nearest lattice is in one of 1,000 groups without one, of n values. */
@@ -255,9 +257,9 @@ void qz_try_lattice(const struct qz_encoder *encoder, const struct qz_exact_sour
 {
     enum { ROUNDS = 3 };
     const struct qz_view *view = encoder->view;
-    float mean, count, largest = largest_with_weight(source, &count);
+    float mean;
     double fitted, least = fit_integers(view, source, *scale, &fitted);
-    const float step = largest / lattices[nearest_lattice(source, &mean)];
+    const float step = nearest_lattice(source, &mean);
     for (int sign = 1; sign >= (encoder->has_signs ? -1 : 1); sign -= 2) {
         float tried = qz_stored_scale(view, (float)sign * step, super);
         for (int round = 0; round < ROUNDS && qz_is_ordinary_scale(tried); round++) {
