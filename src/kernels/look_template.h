@@ -86,7 +86,7 @@ static TARGET void note_repeats(const struct qz_look *look, float chance, float 
     };
     for (size_t l = 0; l < QZ_BLOCK; l += LANES) {
         const VF range = vf_sub(vf_load(look->high + l), vf_load(look->low + l)),
-                 same = vf_mul(range, vf_set1(0x1p-12f));
+                 same = vf_mul(range, vf_set1(QZ_SAME_PART));
         VF v[QZ_LOOKS];
         VI pairs = vi_set1(0);
 #pragma GCC unroll 12

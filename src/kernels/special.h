@@ -133,9 +133,10 @@ static inline float qz_at_ends(size_t n)
 
 /* How far values of such a range may be apart to count as the same: next to a step, 1/15 of the range, it is little. In
  * mixtures of magnitudes most values are as near to each other as that, and to 0. */
+#define QZ_SAME_PART 0x1p-12f
 static inline float qz_same_value(float min, float max)
 {
-    return (max - min) * 0x1p-12f;
+    return (max - min) * QZ_SAME_PART;
 }
 
 #endif

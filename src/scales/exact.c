@@ -41,7 +41,7 @@ enum {
     BATCH = 4,     /* scales that are tried together, so that a processor has something to do */
     STACK = 128,   /* intervals; fewer than 100 are needed */
     LIMIT = 100000 /* scales of float32 that are looked at: only where weights are so uneven that
-                                        sums of float32 do not tell them apart there are more in question */
+                      sums of float32 do not tell them apart there are more in question */
 };
 
 /* Types with more than FEW binary digits have so many numbers that an interval is given up if it cannot improve the

@@ -976,6 +976,7 @@ static size_t begin_blocks(const struct qz_encoder *encoder, const struct source
                            struct block blocks[QZ_FIXED_TASKS])
 {
     const size_t size = (size_t)encoder->view->group_size;
+    const size_t apart = size <= QZ_SEARCH_MOST / QZ_FIXED_TASKS ? QZ_BLOCK * size : 0; /* 0: there is room for one */
     for (size_t i = 0; i < QZ_FIXED_TASKS; i++) {
         struct block *block = blocks + i;
         block->count = QZ_BLOCK;
@@ -984,10 +985,10 @@ static size_t begin_blocks(const struct qz_encoder *encoder, const struct source
             block->unit[l] = 1.0f;
         block->laid = SIZE_MAX;
         block->same_weights = source->w && encoder->weights->row_stride == 0;
-        block->v = i == 0 ? room->v : room->v + QZ_BLOCK * (size <= QZ_SEARCH_MOST / 2 ? size : 0);
+        block->v = room->v + i * apart;
         block->w = room->w;
     }
-    return is_fixed_affine(encoder, blocks, source->w) && size <= QZ_SEARCH_MOST / QZ_FIXED_TASKS ? QZ_FIXED_TASKS : 1;
+    return apart > 0 && is_fixed_affine(encoder, blocks, source->w) ? QZ_FIXED_TASKS : 1;
 }
 
 static void search_blocks(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,
