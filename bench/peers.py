@@ -83,7 +83,7 @@ def checked(call: Any, *arguments: Any) -> Function:
     return function
 
 
-FLOAT32, MINMAX, ABSMAX, SEARCH = 1, 1, 2, 4  # of qz_dtype and qz_method
+FLOAT32, MINMAX, ABSMAX, SEARCH, REFERENCE = 1, 1, 2, 4, 6  # of qz_dtype and qz_method
 WHOLE_ROW = 2**64 - 1
 
 # Grouped encodings; all but the first are for arrays in cache.

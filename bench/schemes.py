@@ -11,29 +11,27 @@ import argparse
 import ctypes
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import quantize
+from peers import ABSMAX, MINMAX, REFERENCE, SEARCH
 from quantize import Scheme
+from timing import Function, in_turns
 
 SHAPE = (256, 256)
 GROUPS = {"nf4": 64, "fp4_bnb": 64, "compressed_tensors": 128, "gptq": 128, "awq": 128}
 SPREADS = (0.5, 1.0, 2.0)
 COLUMNS = ("plain method", "own rule", "decode")
 RARE = 1 / 40
-SAMPLE = 0.003  # seconds
 
-NUMBERS = {"minmax": 1, "absmax": 2, "search": 4, "reference": 6}  # qz_method
+NUMBERS = {"minmax": MINMAX, "absmax": ABSMAX, "search": SEARCH, "reference": REFERENCE}
 
-Call = Callable[[], object]
 Arrays = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
 
 
@@ -57,13 +55,13 @@ class Library:
             self.helper.ours_weigh(made, ctypes.c_void_p(weights.ctypes.data))
         return made
 
-    def columns(self, scheme: Scheme, arrays: Arrays) -> dict[str, Call]:
+    def columns(self, scheme: Scheme, arrays: Arrays) -> dict[str, Function]:
         """What is measured of a scheme."""
         encode, decode = self.helper.ours_encode, self.helper.ours_decode
         values, weights = arrays
         normal = values["normal"]
         plain = self.grouped(scheme, scheme.methods[0], normal)
-        calls: dict[str, Call] = {"plain method": partial(encode, plain)}
+        calls: dict[str, Function] = {"plain method": partial(encode, plain)}
         if "reference" in scheme.methods:
             calls["own rule"] = partial(encode, self.grouped(scheme, "reference", normal))
         calls["decode"] = partial(decode, plain)
@@ -89,25 +87,12 @@ def make_arrays() -> Arrays:
     }
 
 
-def rates(calls: dict[str, Call], seconds: float) -> dict[str, float]:
+def rates(calls: dict[str, Function], seconds: float) -> dict[str, float]:
     """GB/s of float32 of each call, all in turns."""
     if any(call() for call in calls.values()):
         sys.exit("a call failed")
-    repeats = {}
-    for what, call in calls.items():
-        start = time.thread_time()
-        call()
-        repeats[what] = 1 + int(SAMPLE / max(time.thread_time() - start, 1e-6))
-    samples: dict[str, list[float]] = {what: [] for what in calls}
-    end = time.thread_time() + seconds * len(calls)
-    while len(samples["decode"]) < 5 or time.thread_time() < end:
-        for what, call in calls.items():
-            call()  # so that its data and code are in the caches
-            start = time.thread_time()
-            for _ in range(repeats[what]):
-                call()
-            samples[what].append((time.thread_time() - start) / repeats[what])
-    return {what: 4e-9 * SHAPE[0] * SHAPE[1] / statistics.median(sample) for what, sample in samples.items()}
+    times = in_turns(list(calls.values()), seconds, time.thread_time)
+    return {what: each.gbs(4 * SHAPE[0] * SHAPE[1]) for what, each in zip(calls, times, strict=True)}
 
 
 def measure_here(build: Path, seconds: float) -> dict[str, dict[str, float]]:

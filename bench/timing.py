@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 Function = Callable[[], object]
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,8 @@ class Time:
         return amount / self.seconds * 1e-9
 
 
-def in_turns(functions: Sequence[Function], seconds: float) -> list[Time]:
-    """A `Time` for each function; about `seconds` for each of them, at least three samples.
+def in_turns(functions: Sequence[Function], seconds: float, clock: Clock = time.perf_counter) -> list[Time]:
+    """A `Time` by a clock for each function; about `seconds` for each of them, at least three samples.
 
     Samples are many and short: most of them are whole even where another process takes the CPU now and then.
     """
@@ -26,16 +27,16 @@ def in_turns(functions: Sequence[Function], seconds: float) -> list[Time]:
     calls = []
     for function in functions:
         function()
-        start = time.perf_counter()
+        start = clock()
         function()
-        calls.append(max(1, round(seconds / 401 / max(time.perf_counter() - start, 1e-7))))
-    end = time.perf_counter() + seconds * len(functions)
-    while len(samples[0]) < 3 or (time.perf_counter() < end and len(samples[0]) < 401):
+        calls.append(max(1, round(seconds / 401 / max(clock() - start, 1e-7))))
+    end = clock() + seconds * len(functions)
+    while len(samples[0]) < 3 or (clock() < end and len(samples[0]) < 401):
         for function, sample, repeat in zip(functions, samples, calls, strict=True):
-            start = time.perf_counter()
+            start = clock()
             for _ in range(repeat):
                 function()
-            sample.append((time.perf_counter() - start) / repeat)
+            sample.append((clock() - start) / repeat)
     return [summary(sample) for sample in samples]
 
 
