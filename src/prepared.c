@@ -119,7 +119,7 @@ static qz_result prepare_signs(struct preparation *work, const qz_prepare_option
     int enough;
     work->blocks = qz_divide_up(to->of.rows, QZ_SIGN_ROWS);
     work->slices = qz_least(qz_least(qz_pool_threads(options->pool), QZ_SLICES_MAX), 1 + work->blocks / 16);
-    if (!qz_signs_choose(&work->view, to->metric, to->of.rows, &to->columns, &enough))
+    if (!qz_signs_choose(&work->view, to->metric, to->of.rows, QZ_SIGNS_CACHED, &to->columns, &enough))
         return QZ_ERROR_MEMORY;
     if (!enough)
         return QZ_OK;

@@ -15,7 +15,6 @@
 #define LISTED      12000.0 /* a record takes the time of so many first signs */
 #define RECORDS_PAY 0.75    /* with more of the time of all signs, records are not worth their room */
 #define MEMORY_PAY  1.0     /* the same where signs of all columns are read from memory for a single query */
-#define MEMORY      0x1p25  /* bytes of signs that no cache holds */
 
 enum {
     SAMPLE = 1024,  /* rows whose mean and squares stand for those of all */
@@ -260,10 +259,10 @@ static int by_number(const void *a, const void *b)
 }
 
 /* Takes those with which first signs and records take the least time together. */
-static void take_best(const struct sample *sample, struct qz_sign_columns *columns)
+static void take_best(const struct sample *sample, double cached, struct qz_sign_columns *columns)
 {
     const size_t cols = columns->first;
-    const int is_large = (double)sample->rows * (double)cols / 8.0 > MEMORY;
+    const int is_large = (double)sample->rows * (double)cols / 8.0 > cached;
     double least = (is_large ? MEMORY_PAY : RECORDS_PAY) * (double)cols;
     for (size_t first = PART; first < cols; first += PART) {
         const double worth = worth_of(sample, first);
@@ -284,8 +283,8 @@ static void take_best(const struct sample *sample, struct qz_sign_columns *colum
     qsort(columns->column + columns->first, columns->more, sizeof columns->column[0], by_number);
 }
 
-int qz_signs_choose(const struct qz_view *view, qz_metric metric, uint64_t rows, struct qz_sign_columns *columns,
-                    int *enough)
+int qz_signs_choose(const struct qz_view *view, qz_metric metric, uint64_t rows, double cached,
+                    struct qz_sign_columns *columns, int *enough)
 {
     const size_t some = qz_least(SAMPLE, rows), cols = (size_t)view->cols;
     struct sample *sample = calloc(1, sizeof *sample);
@@ -300,7 +299,7 @@ int qz_signs_choose(const struct qz_view *view, qz_metric metric, uint64_t rows,
     if (*enough && rows >= SAMPLE) {
         qsort(sample->column, cols, sizeof sample->column[0], varies_more);
         try_parts(sample, columns->mean);
-        take_best(sample, columns);
+        take_best(sample, cached, columns);
     }
     free(sample);
     return 1;

@@ -16,6 +16,8 @@
 
 #include "packed/view.h"
 
+#define QZ_SIGNS_CACHED 0x1p25 /* bytes of signs; no cache holds more */
+
 enum {
     QZ_LIST_FIRST = 192, /* a list by the first columns has this part of rows / worth^2 more */
     QZ_SIGN_NUMBERS = 8  /* bytes of a record before its signs, which are as the columns, eight in a byte */
@@ -50,10 +52,11 @@ struct qz_sign_block {
 size_t qz_signs_steps(const struct qz_sign_columns *columns);
 size_t qz_signs_record(const struct qz_sign_columns *columns);
 
-/* Chooses columns by a sample of rows, which have QZ_TILE columns at most; `enough` says whether signs say enough of
- * these rows: not where a few of their numbers are much larger than the others. Returns 0 if there is no memory. */
-int qz_signs_choose(const struct qz_view *view, qz_metric metric, uint64_t rows, struct qz_sign_columns *columns,
-                    int *enough);
+/* Chooses columns by a sample of rows, which have QZ_TILE columns at most; of more than `cached` bytes of signs, which
+ * are read from memory, fewer are chosen. `enough` says whether signs say enough of these rows: not where a few of their
+ * numbers are much larger than the others. Returns 0 if there is no memory. */
+int qz_signs_choose(const struct qz_view *view, qz_metric metric, uint64_t rows, double cached,
+                    struct qz_sign_columns *columns, int *enough);
 
 /* Finds the signs of a block, where all is 0. Returns 0 if a number is not ordinary. */
 int qz_signs_block(const struct qz_view *view, qz_metric metric, const struct qz_sign_columns *columns, uint64_t first,

@@ -709,7 +709,8 @@ static void mix_rows(struct rng *rng, size_t rows, size_t cols, float *x)
 }
 
 /* Rows as they are seen by what chooses columns. */
-static void choose(const float *x, size_t rows, size_t cols, struct qz_sign_columns *columns, int *enough)
+static void choose(const float *x, size_t rows, size_t cols, double cached, struct qz_sign_columns *columns,
+                   int *enough)
 {
     qz_scheme scheme = *qz_scheme_by_name("int4");
     scheme.group_size = QZ_WHOLE_ROW;
@@ -718,7 +719,7 @@ static void choose(const float *x, size_t rows, size_t cols, struct qz_sign_colu
     struct qz_view view;
     assert_int_equal(qz_encode(&scheme, &matrix, &packed.packed, NULL, NULL, NULL), QZ_OK);
     qz_view_make(&view, qz_kernels_active(), &scheme, &packed.packed, rows, cols, cols);
-    assert_true(qz_signs_choose(&view, QZ_COSINE, rows, columns, enough));
+    assert_true(qz_signs_choose(&view, QZ_COSINE, rows, cached, columns, enough));
     pieces_free(&packed);
 }
 
@@ -732,7 +733,7 @@ static void columns_of_signs(void **state)
     struct rng rng = rng_make(986000);
     int enough, seen[WIDE] = {0};
     mix_rows(&rng, MANY, WIDE, x);
-    choose(x, MANY, WIDE, &columns, &enough);
+    choose(x, MANY, WIDE, QZ_SIGNS_CACHED, &columns, &enough);
     assert_true(enough && columns.first >= 90 && columns.first <= 300 && columns.more == WIDE - columns.first);
     assert_true(columns.worth[0] > 30 && columns.worth[0] < columns.worth[1] && columns.worth[1] < 1.2 * WIDE);
     for (size_t i = 0; i < WIDE; i++) {
@@ -742,12 +743,31 @@ static void columns_of_signs(void **state)
     }
     for (size_t i = 0; i < MANY * WIDE; i++)
         x[i] = (float)rng_normal(&rng);
-    choose(x, MANY, WIDE, &columns, &enough);
+    choose(x, MANY, WIDE, QZ_SIGNS_CACHED, &columns, &enough);
     assert_true(enough && columns.first == WIDE && columns.more == 0);
     for (size_t i = 0; i < MANY * WIDE; i += WIDE)
         x[i] *= 50.0f;
-    choose(x, MANY, WIDE, &columns, &enough);
+    choose(x, MANY, WIDE, QZ_SIGNS_CACHED, &columns, &enough);
     assert_false(enough);
+}
+
+/* First signs of rows with little in common save less than a quarter of the time of all signs: they are taken only where
+ * all signs, with a byte more, are not cached. */
+static void columns_of_signs_in_memory(void **state)
+{
+    (void)state;
+    enum { MANY = 1200, WIDE = 480 };
+    static float x[MANY * WIDE];
+    struct qz_sign_columns cached, large;
+    struct rng rng = rng_make(987000);
+    int enough;
+    mix_rows(&rng, MANY, WIDE, x);
+    for (size_t i = 0; i < MANY * WIDE; i++)
+        x[i] += 10.0f * (float)rng_normal(&rng);
+    choose(x, MANY, WIDE, MANY * WIDE / 8, &cached, &enough);
+    assert_true(enough && cached.first == WIDE && cached.more == 0);
+    choose(x, MANY, WIDE, MANY * WIDE / 8 - 1, &large, &enough);
+    assert_true(enough && large.first < WIDE && large.more == WIDE - large.first);
 }
 
 /* Searches by short lists: scores are those of their rows, nearly all rows are found, and every set and pool finds the
@@ -773,7 +793,7 @@ static void check_lists(int mixed)
             mix_rows(&rng, MANY, wide, base);
         for (size_t i = 0; !mixed && i < MANY * wide; i++) /* some around 1, the others around one of these */
             base[i] = (i < 500 * wide ? 1.0f : base[i % (500 * wide)]) + (float)rng_normal(&rng);
-        choose(base, MANY, wide, &columns, &enough);
+        choose(base, MANY, wide, QZ_SIGNS_CACHED, &columns, &enough);
         assert_true(enough && (columns.more > 0) == mixed);
         for (size_t r = 0; r < MANY; r++)
             mask[r] = rng_below(&rng, 3) != 0;
@@ -1184,6 +1204,7 @@ int main(void)
         cmocka_unit_test(estimates_agree),
         cmocka_unit_test(short_lists),
         cmocka_unit_test(columns_of_signs),
+        cmocka_unit_test(columns_of_signs_in_memory),
         cmocka_unit_test(short_lists_by_stages),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
