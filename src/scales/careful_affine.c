@@ -220,8 +220,97 @@ static struct qz_pair grid_pair(const struct qz_view *view, float min, float max
     return pair;
 }
 
-/* The first pair, of the plain one and those of grids, that decodes to the values themselves, with weight or without.
- */
+/* Least squares of values and their codes, relative to the first one. Returns 0 if some value is not within a few
+ * roundings of what the pair makes of its code, or all have one code. */
+static int fit_grid(const struct qz_view *view, const struct qz_exact_source *source, const struct qz_pair *pair,
+                    double *slope)
+{
+    const double slack = 0x1p-19;
+    double count = 0, sum_q = 0, sum_x = 0, qq = 0, qx = 0, first = 0;
+    size_t n;
+    for (uint64_t start = 0; start < source->n; start += n) {
+        const float *w, *x = qz_source_piece(source, start, &n, &w);
+        for (size_t i = 0; i < n; i++) {
+            double q = (double)code_of(view, x[i], pair), value = (double)x[i];
+            double far = value - (double)decoded(view, x[i], pair);
+            if (!(fabs(far) <= slack * (fabs(value) + 15 * fabs((double)pair->scale))))
+                return 0;
+            first = start + i == 0 ? value : first;
+            value -= first;
+            count++;
+            sum_q += q;
+            sum_x += value;
+            qq += q * q;
+            qx += q * value;
+        }
+    }
+    double spread = count * qq - sum_q * sum_q;
+    if (!(spread > 0))
+        return 0;
+    *slope = (count * qx - sum_q * sum_x) / spread;
+    return 1;
+}
+
+/* Between which numbers the zero or offset is that goes with a scale, if codes are those of a pair; from > to if there
+ * is none. */
+static void bound_zero(const struct qz_view *view, const struct qz_exact_source *source, const struct qz_pair *pair,
+                       float scale, double *from, double *to)
+{
+    const int offsets = view->grid.zero == QZ_ZERO_OFFSET;
+    const double s = (double)scale;
+    size_t n;
+    *from = -INFINITY;
+    *to = INFINITY;
+    for (uint64_t start = 0; start < source->n; start += n) {
+        const float *w, *x = qz_source_piece(source, start, &n, &w);
+        for (size_t i = 0; i < n && *from <= *to; i++) {
+            double q = (double)code_of(view, x[i], pair), value = (double)x[i];
+            double half = 0.5 * ((double)nextafterf(fabsf(x[i]), INFINITY) - fabs(value));
+            double off = offsets ? half : (half + fabs(value) * 0x1p-24) / fabs(s);
+            double middle = offsets ? value - (double)(scale * (float)q) : q - value / s;
+            *from = middle - off > *from ? middle - off : *from;
+            *to = middle + off < *to ? middle + off : *to;
+        }
+    }
+}
+
+/* A pair that decodes to the values themselves, next to one that nearly does. Numbers of float32 have so many digits
+ * that the rounding of decoded values hides the last ones: these are found from all values together. */
+static int find_near(const struct qz_view *view, const struct qz_exact_source *source, struct qz_pair *pair)
+{
+    enum { BESIDE = 64, PLACES = 5 };
+    double slope;
+    if (view->scale_dtype != QZ_F32 || view->grid.zero == QZ_ZERO_UINT4 || !is_storable(view, pair) ||
+        !fit_grid(view, source, pair, &slope))
+        return 0;
+    const float fitted = qz_stored(view, slope);
+    if (!qz_is_ordinary_scale(fitted))
+        return 0;
+    /* Where offsets are large, many scales make the same values: those further away are tried in larger steps. */
+    const double hidden = fabs((double)pair->zero) * 0x1p-7 / fabs(slope);
+    const int offsets = view->grid.zero == QZ_ZERO_OFFSET, rounds = offsets && hidden > 1 ? 2 : 1;
+    const uint32_t stride = hidden < 0x1p16 ? 1 + (uint32_t)hidden : 0x10000;
+    for (int step = 0; step <= rounds * 2 * BESIDE; step++) {
+        const int number = step <= 2 * BESIDE ? step : step - 2 * BESIDE;
+        const uint32_t away = (uint32_t)(number + 1) / 2 * (step <= 2 * BESIDE ? 1 : stride); /* 0, 1, -1, 2, ... */
+        struct qz_pair tried = {qz_float(number % 2 ? qz_bits(fitted) + away : qz_bits(fitted) - away), 0};
+        double from, to;
+        bound_zero(view, source, pair, tried.scale, &from, &to);
+        for (int place = 0; place < PLACES && from <= to; place++) {
+            const int away_from_middle = (place + 1) / 2;
+            const double part = (double)(place % 2 ? away_from_middle : -away_from_middle) / PLACES;
+            tried.zero = qz_stored(view, 0.5 * (from + to) + part * (to - from)) + 0.0f;
+            if (is_lossless_source(view, source, &tried)) {
+                *pair = tried;
+                return 1;
+            }
+        }
+    }
+    return 0;
+}
+
+/* The first pair, of the plain one, those of grids and what is next to these, that decodes to the values themselves,
+ * with weight or without. */
 static int find_lossless(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
                          struct qz_pair *found)
 {
@@ -234,7 +323,7 @@ static int find_lossless(const struct qz_encoder *encoder, const struct qz_exact
         for (int steps = QZ_MOST_STEPS; steps > 0; steps--)
             for (int code = 0; code <= (integers ? 0 : QZ_MOST_STEPS - steps); code++) {
                 *found = negative ? grid_pair(view, max, min, steps, code) : grid_pair(view, min, max, steps, code);
-                if (is_lossless_source(view, source, found))
+                if (is_lossless_source(view, source, found) || find_near(view, source, found))
                     return 1;
             }
     return 0;

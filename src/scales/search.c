@@ -1215,13 +1215,13 @@ unsigned qz_search_groups(const struct qz_encoder *encoder, const struct run *ru
         groups->special[g] = QZ_SPECIAL; /* unless it is searched */
     if (view->group_size > QZ_SEARCH_MOST)
         search_long_groups(&pass);
-    else if (encoder->method == QZ_SEARCH || !is_symmetric(encoder))
+    else if (encoder->method == QZ_SEARCH || !view->super_groups)
         search_blocks(encoder, run, groups, &source);
     if (settles && view->group_size <= QZ_SEARCH_MOST) {
         take_rules(&pass);
         settle_affine(&pass);
     }
-    if (encoder->method == QZ_SEARCH && has_other_end(encoder) && view->group_size <= QZ_SEARCH_MOST)
+    if (has_other_end(encoder) && view->group_size <= QZ_SEARCH_MOST)
         take_other_ends(&pass);
     if (encoder->method == QZ_EXACT && is_symmetric(encoder))
         exact_groups(&pass);

@@ -422,6 +422,64 @@ static double error_of_scale(const struct qz_encoder *encoder, const struct qz_e
     return qz_is_finite(scale) ? qz_exact_error(&rule, source, scale, 0) : INFINITY;
 }
 
+/* The scale that suits the values of the table best that a scale makes of x. */
+static float fitted_scale(const struct qz_encoder *encoder, const struct qz_exact_source *source, float scale)
+{
+    double xq = 0, qq = 0;
+    size_t n;
+    for (uint64_t start = 0; start < source->n; start += n) {
+        const float *w, *x = qz_source_piece(source, start, &n, &w);
+        for (size_t i = 0; i < n; i++) {
+            double q = (double)decoded_value(encoder->view, x[i], scale) / (double)scale;
+            double weighted = w ? (double)w[i] * q : q;
+            xq += weighted * (double)x[i];
+            qq += weighted * q;
+        }
+    }
+    return qq > 0 ? qz_stored_scale(encoder->view, (float)(xq / qq), 1.0f) : scale;
+}
+
+/* The next scale of the type. */
+static float next_scale(const struct qz_view *view, float scale, int larger)
+{
+    const int digits = view->scale_type->levels.mantissa;
+    const uint32_t step = (uint32_t)1 << (23 - (digits < 23 ? digits : 23));
+    return qz_stored_scale(view, qz_float(larger ? qz_bits(scale) + step : qz_bits(scale) - step), 1.0f);
+}
+
+/* Keeps a scale of the same sign if it has less error. */
+static void keep_less(const struct qz_encoder *encoder, const struct qz_exact_source *source, float tried,
+                      double *least, float *scale)
+{
+    if (tried == *scale || !qz_is_ordinary_scale(tried) || (tried < 0) != (*scale < 0))
+        return;
+    double error = error_of_scale(encoder, source, tried, 0.0f);
+    if (error < *least) {
+        *least = error;
+        *scale = tried;
+    }
+}
+
+/* The least error near a scale: float32 sums, and a proof that ends before the last digits of a scale, leave it open.
+ * Scales are fitted until none is better, and then their neighbours tried. */
+static void finish_scale(const struct qz_encoder *encoder, const struct qz_exact_source *source, double least,
+                         float *scale)
+{
+    enum { ROUNDS = 16 };
+    float known = 0.0f;
+    for (int round = 0; round < ROUNDS && *scale != known; round++) {
+        known = *scale;
+        keep_less(encoder, source, fitted_scale(encoder, source, known), &least, scale);
+    }
+    for (int round = 0; round < ROUNDS; round++) {
+        known = *scale;
+        keep_less(encoder, source, next_scale(encoder->view, known, 1), &least, scale);
+        keep_less(encoder, source, next_scale(encoder->view, known, 0), &least, scale);
+        if (*scale == known)
+            break;
+    }
+}
+
 void qz_careful_group(const struct qz_encoder *encoder, const struct qz_exact_source *source, float super,
                       const float plain[2], int exact, float *scale, float *zero)
 {
@@ -447,6 +505,8 @@ void qz_careful_group(const struct qz_encoder *encoder, const struct qz_exact_so
             *zero = other;
         }
     }
+    if (encoder->method == QZ_EXACT && !view->super_groups && view->grid.shift == 0.0f && qz_is_ordinary_scale(*scale))
+        finish_scale(encoder, source, least, scale);
     if (exact)
         *scale = qz_least_alike(encoder, source, *scale);
 }

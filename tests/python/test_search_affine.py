@@ -301,6 +301,20 @@ def test_again(scheme: str) -> None:
                 assert same_bytes(q, again), kind
 
 
+@pytest.mark.parametrize("group_size", [2, 3, 5, 8, 16, 32, 100])
+@pytest.mark.parametrize("scheme", [*SCHEMES, "q4_1"])
+def test_again_with_float32(scheme: str, group_size: int) -> None:
+    """The rounding of decoded values hides the last digits of scales and offsets of float32."""
+    rng = np.random.default_rng(19)
+    same = {"group_size": group_size, "scale_dtype": "float32"}
+    for far in (0, 0, 1, 5):
+        x = 10.0 ** rng.uniform(-2, 2) * (far + rng.standard_normal((64, 4 * group_size)))
+        for method in ("search", "minmax"):
+            values = quantize.quantize_array(x.astype(np.float32), scheme, method=method, **same).dequantize()
+            again = quantize.quantize_array(values, scheme, **same).dequantize()
+            assert np.array_equal(again, values), (far, method, int((again != values).sum()))
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_no_negative_zeros(scheme: str) -> None:
     """A zero or offset of 0 is stored as +0 by searches; the plain rule for float zeros makes -0, too."""

@@ -367,6 +367,47 @@ def test_exact_e4m3_is_best_of_all_bytes():
     assert not (q.scales.view(np.uint8) == 0x80).any()
 
 
+@pytest.mark.parametrize("group_size", [16, 32, 128])
+@pytest.mark.parametrize("scheme", [s for s in SCHEMES if s != "mxfp4"] + ["uint4", "uint4_offset"])
+@pytest.mark.parametrize("scale_dtype", ["float32", "float16"])
+def test_exact_is_never_beaten(scheme, group_size, scale_dtype):
+    """By a search or a plain method, in any group; nor by scales next to its own."""
+    rng = np.random.default_rng(14)
+    size = (ROWS, COLS)
+    kinds = {
+        "normal": rng.standard_normal(size),
+        "t3": rng.standard_t(3, size),
+        "noisy integers": rng.integers(-6, 7, size) + 0.1 * rng.standard_normal(size),
+    }
+    found = next(s for s in quantize.schemes() if s.name == scheme)
+    plain = [m for m in found.methods if m in ("absmax", "absmax7", "minmax")]
+    for kind, x in kinds.items():
+        x = x.astype(np.float32)
+        for weights in (None, 10.0 ** rng.uniform(-2, 2, size).astype(np.float32)):
+            same = {"group_size": group_size, "scale_dtype": scale_dtype}
+            least = errors(x, scheme, group_size, "exact", weights, scale_dtype=scale_dtype)
+            other = errors(x, scheme, group_size, "search", weights, scale_dtype=scale_dtype)
+            assert (least <= other * (1 + 1e-12)).all(), (kind, "search", (least / other).max())
+            counts = 1.0 if weights is None else weights
+            for method in plain:
+                q = quantize.quantize_array(x, scheme, method=method, **same)
+                other = (counts * (x.astype(float) - q.dequantize()) ** 2).reshape(ROWS, -1, group_size)
+                assert (least <= other.sum(-1) * (1 + 1e-12)).all(), (kind, method)
+    if scheme != "int4":
+        return
+    q = quantize.quantize_array(x, scheme, method="exact", **same)
+    values = x.astype(float).reshape(-1, group_size)
+    least = ((values - q.dequantize().reshape(-1, group_size)) ** 2).sum(1)
+    scales = np.asarray(q.scales).reshape(-1)
+    # What the rounding of decoded values to float32 does may make a scale a few steps away as good.
+    rounding = 2.0**-23 * np.sqrt((values**2).sum(1))
+    for away in [*range(-16, 17), *range(-8000, 8001, 500)]:
+        scale = (scales + away * np.spacing(scales)).astype(scales.dtype).astype(np.float32)[:, None]
+        codes = np.clip(np.rint(values / scale), -8, 7).astype(np.float32)
+        other = ((values - scale * codes) ** 2).sum(1)
+        assert (np.sqrt(least) <= np.sqrt(other) + rounding).all(), (away, (least / other).max())
+
+
 def test_vanished_scales_are_searched():
     """Where the plain scale rounds to 0 the least numbers of the type may still serve."""
     rng = np.random.default_rng(5)
