@@ -182,6 +182,8 @@ class Example:
             wanted = [max(abs(scale) for scale, _ in plain) / top]
             if self.zero == "offset":
                 wanted.append(max(-offset for _, offset in plain) / F32(63))
+        elif self.scheme == "nvfp4":  # by its rule, for float32 values whose D is finite
+            wanted = [F32(2) / (F32(1) / np.abs(row).max() * F32(2688))]
         else:
             wanted = [np.abs(row).max() / abs(self.end) / top]
         self.supers = [stored(x, self.super_dtype) for x in wanted]

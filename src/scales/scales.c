@@ -7,6 +7,7 @@
  */
 #include "scales.h"
 #include "../base/number.h"
+#include "reference.h"
 
 #include <math.h>
 
@@ -68,7 +69,20 @@ unsigned qz_round_scales(const struct qz_view *view, const struct run *run, stru
                                       groups->scale, groups->zero, groups->inverse);
 }
 
+/* A super scale whose multiples the scales of NVFP4's rule are, so that a search can find them. The rule has 1 / D; half
+ * the scales leave room for a search. Where D became 1 because it was infinite, a power of two keeps the scales of the
+ * rule, which then are numbers of E4M3 themselves. */
+static float nvfp4_super(float largest, float usual, qz_dtype weights)
+{
+    const float divisor = qz_reference_divisor(largest, weights), power = qz_power(usual);
+    return divisor != 1.0f ? 2.0f / divisor : power < usual ? power + power : usual;
+}
+
 float qz_whole_super(const struct qz_encoder *encoder, float largest)
 {
-    return rounded_super(encoder->view, largest / fabsf(encoder->fit.end) / encoder->view->scale_type->top);
+    const float usual =
+        rounded_super(encoder->view, largest / fabsf(encoder->fit.end) / encoder->view->scale_type->top);
+    if (encoder->rule == QZ_RULE_COMPRESSED_TENSORS_NVFP4 && qz_is_ordinary_scale(usual))
+        return nvfp4_super(largest, usual, encoder->how.weights);
+    return usual;
 }

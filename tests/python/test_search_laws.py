@@ -154,6 +154,29 @@ def test_never_worse_than_plain_powers_of_two(scheme):
             assert (errors[0] <= errors[1] * (1 + 1e-6)).all(), (spread, group_size)
 
 
+@pytest.mark.parametrize("size", [1e-3, 0.03, 1, 300])
+@pytest.mark.parametrize("values", [np.float32, np.float16, ml_dtypes.bfloat16])
+def test_nvfp4_is_never_worse_than_its_rule(values, size):
+    """In a whole array: where all groups are alike, the super scale decides which scales they can have.
+    The rule computes it in the type of the values, and takes 1 where that is infinite."""
+    rng = np.random.default_rng(14)
+    for shape in ((1, 16), (4, 64), (20, 256)):
+        for _ in range(20):
+            normal = rng.standard_normal((1, 16))
+            one = np.sign(normal) * rng.uniform(1, 2)
+            factors = np.where(rng.random((shape[0], 1)) < 0.5, 1, 10.0 ** rng.uniform(-6, 0, (shape[0], 1)))
+            for group, factor in ((normal, 1), (one + 0.01 * normal, 1), (one, factors)):
+                x = (np.tile(group, (shape[0], shape[1] // 16)) * factor * size).astype(values)
+                search, *rules = (
+                    (
+                        (x.astype(float) - quantize.quantize_array(x, "nvfp4", method=method).dequantize())
+                        ** 2
+                    ).sum()
+                    for method in ("search", "absmax", "reference")
+                )
+                assert search <= min(rules) * (1 + 1e-6), (shape, search, rules)
+
+
 # Where a search stays further behind the exact method, and how far at most.
 FURTHER = {
     ("int4", 16, "clipped", "none"): 0.2,
