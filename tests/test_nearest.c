@@ -764,10 +764,10 @@ static void columns_of_signs_in_memory(void **state)
     mix_rows(&rng, MANY, WIDE, x);
     for (size_t i = 0; i < MANY * WIDE; i++)
         x[i] += 10.0f * (float)rng_normal(&rng);
-    const double bytes = MANY * WIDE / 8.0;
-    choose(x, MANY, WIDE, bytes, &cached, &enough);
+    const double held = MANY * WIDE / 8.0;
+    choose(x, MANY, WIDE, held, &cached, &enough);
     assert_true(enough && cached.first == WIDE && cached.more == 0);
-    choose(x, MANY, WIDE, bytes - 1.0, &large, &enough);
+    choose(x, MANY, WIDE, held - 1.0, &large, &enough);
     assert_true(enough && large.first < WIDE && large.more == WIDE - large.first);
 }
 
