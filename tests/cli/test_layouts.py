@@ -1094,7 +1094,11 @@ def test_super_scales_without_a_place_become_their_neighbours(run: Run, tmp_path
         for i in range(200)
     }
     oracle.save(tmp_path / "a.safetensors", {name: stored(x) for name, x in floats.items()})
-    run("encode", "a.safetensors", "q.safetensors", "--scheme", "nvfp4")
+    run("encode", "a.safetensors", "q.safetensors", "--to", "modelopt")
+    tensors, metadata = oracle.load(tmp_path / "q.safetensors")
+    for name in floats:  # those of an encoding have a place in compressed-tensors
+        tensors[f"{name}_scale_2"] = stored(np.float32(rng.uniform(1e-4, 1)))
+    oracle.save(tmp_path / "q.safetensors", tensors, metadata)
     run("convert", "q.safetensors", "b.safetensors", "--to", b, code=4)
     done = run("convert", "q.safetensors", "b.safetensors", "--to", b, "--requantize", "--json")
     others = [t for t in json.loads(done.stdout)["tensors"] if t["action"] == "requantize"]
@@ -1102,6 +1106,19 @@ def test_super_scales_without_a_place_become_their_neighbours(run: Run, tmp_path
     assert min(t["sqnr_db"] for t in others) > 120
     report = json.loads(run("compare", "q.safetensors", "b.safetensors", "--json").stdout)
     assert min(t["stats"]["sqnr_db"] or 999 for t in report["tensors"]) > 120
+
+
+@pytest.mark.parametrize("dtype", ["<f4", "<f2"])
+def test_what_is_encoded_has_a_place_in_compressed_tensors(run: Run, tmp_path: Path, dtype: str) -> None:
+    """Its reciprocal of a super scale is that of the rule, which an encoding to any layout uses."""
+    rng = np.random.default_rng(4)
+    arrays = {
+        f"layers.{i}.weight": rng.standard_normal((8, 64)) * 10.0 ** rng.uniform(-4, 3) for i in range(200)
+    }
+    np.savez(tmp_path / "a.npz", **{name: x.astype(dtype) for name, x in arrays.items()})
+    run("encode", "a.npz", "q.safetensors", "--scheme", "nvfp4")
+    run("convert", "q.safetensors", "b.safetensors", "--to", "compressed-tensors")
+    run("verify", "b.safetensors", "q.safetensors")
 
 
 def test_nothing_to_convert_is_said(run: Run, tmp_path: Path) -> None:
