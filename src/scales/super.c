@@ -568,6 +568,35 @@ static int is_far(const struct stretch *s)
     return min * 4.0f > max || (max * 4.0f < min && !s->encoder->view->scale_type->pairs);
 }
 
+/* Whether each value is near the one before it, as the first group says: the mean step between them is less than the
+ * mean distance from the middle. For independent values it is 1.3 to 1.5 times as large, whatever their tails. */
+static int is_smooth(const struct stretch *s)
+{
+    enum { FIRST = 32 };
+    float part[FIRST], sum = 0.0f, steps = 0.0f, distance = 0.0f;
+    if (length_of(s, 0) < FIRST)
+        return 0;
+    for (size_t k = 0; k < FIRST; k++)
+        sum += part[k] = s->x[k] * (1.0f / FIRST);
+    for (size_t k = 0; k < FIRST; k++) {
+        distance += fabsf(part[k] - sum * (1.0f / FIRST));
+        steps += k > 0 ? fabsf(part[k] - part[k - 1]) : 0.0f;
+    }
+    return steps < distance * 0.9f;
+}
+
+/* Whether the groups of a stretch differ: the largest magnitude of one is many times that of another. */
+static int is_uneven(const struct stretch *s)
+{
+    float least = INFINITY, most = 0.0f;
+    for (size_t i = 0; i < s->count; i++) {
+        const float largest = largest_of(s->groups, s->first + i);
+        least = largest < least ? largest : least;
+        most = qz_larger(most, largest);
+    }
+    return least < most * (1.0f / 32.0f);
+}
+
 static float largest_of_stretch(const struct stretch *s)
 {
     float largest = 0.0f;
@@ -687,7 +716,7 @@ static double energy_of(const struct stretch *s)
     return weights > 0 ? sum : plain;
 }
 
-/* Of a stretch whose first values repeat, or are far from 0. */
+/* Of a stretch that is not like random values: see qz_search_shared. */
 static void find_candidates(const struct stretch *s, struct kept *kept)
 {
     const struct qz_encoder *encoder = s->encoder;
@@ -1138,7 +1167,7 @@ unsigned qz_search_shared(const struct qz_encoder *encoder, const struct run *ru
     for (size_t g = 0; g < groups->count && view->super_groups < QZ_WHOLE_MATRIX; g += s.count) {
         s = stretch_at(encoder, run, groups, g, x, w);
         find_decoded(&s, &values, &kept);
-        if (kept.is[g] == NOTHING && (exact || has_repeats(s.x, s.n) || is_far(&s)))
+        if (kept.is[g] == NOTHING && (exact || has_repeats(s.x, s.n) || is_far(&s) || is_uneven(&s) || is_smooth(&s)))
             find_candidates(&s, &kept);
         candidates |= kept.is[g] == CANDIDATE;
     }

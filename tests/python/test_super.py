@@ -253,7 +253,8 @@ def test_lattices_with_offsets() -> None:
 
 @pytest.mark.parametrize("name", ["iq4_xs", "q4_k"])
 def test_not_worse_than_ggml(name: Literal["iq4_xs", "q4_k"]) -> None:
-    """No block has more error than by ggml's own search where values repeat or are far from 0."""
+    """No block has more error than by ggml's own search where values repeat, are far from 0 or change slowly,
+    or groups differ much."""
     rng = rng_of("ggml", name)
     shape = (6, 1024)
     for kind, x in {
@@ -263,6 +264,9 @@ def test_not_worse_than_ggml(name: Literal["iq4_xs", "q4_k"]) -> None:
         "ternary": rng.integers(-1, 2, shape) * 0.05,
         "palette of 5": rng.choice(rng.standard_normal(5), shape),
         "half": rng.standard_normal(shape) * (rng.random(shape) < 0.5),
+        "slow triangles": np.abs((np.arange(6144).reshape(shape) * 0.0717 + 0.3) % 2 - 1),
+        "groups of 40 and more times": rng.standard_normal(shape)
+        * np.repeat(np.tile([1, 300, 40, 0.5], (6, 8)), 32, axis=1),
     }.items():
         values = np.ascontiguousarray(x, dtype=np.float32)
         for weights in (None, rng.exponential(size=shape).astype(np.float32)):
