@@ -285,7 +285,10 @@ int output_end(int code)
     if (fflush(stdout) != 0 || ferror(stdout)) {
         if (errno == EPIPE || has_no_reader(STDOUT_FILENO))
             return code;
-        line(errno != 0 ? strerror(errno) : "cannot write to stdout");
+        char text[160];
+        snprintf(text, sizeof text, "cannot write to the standard output: %s",
+                 errno != 0 ? strerror(errno) : "an earlier part of it was lost");
+        line(text);
         return code == DONE || code == DIFFERENT ? IO_ERROR : code;
     }
     return code;
