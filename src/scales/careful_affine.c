@@ -226,7 +226,7 @@ static int fit_grid(const struct qz_view *view, const struct qz_exact_source *so
                     double *slope)
 {
     const double slack = 0x1p-19;
-    double count = 0, sum_q = 0, sum_x = 0, qq = 0, qx = 0, first = 0;
+    double sum_q = 0, sum_x = 0, qq = 0, qx = 0, first = 0;
     size_t n;
     for (uint64_t start = 0; start < source->n; start += n) {
         const float *w, *x = qz_source_piece(source, start, &n, &w);
@@ -237,14 +237,13 @@ static int fit_grid(const struct qz_view *view, const struct qz_exact_source *so
                 return 0;
             first = start + i == 0 ? value : first;
             value -= first;
-            count++;
             sum_q += q;
             sum_x += value;
             qq += q * q;
             qx += q * value;
         }
     }
-    double spread = count * qq - sum_q * sum_q;
+    const double count = (double)source->n, spread = count * qq - sum_q * sum_q;
     if (!(spread > 0))
         return 0;
     *slope = (count * qx - sum_q * sum_x) / spread;
@@ -274,11 +273,29 @@ static void bound_zero(const struct qz_view *view, const struct qz_exact_source 
     }
 }
 
+/* Whether a zero or offset, between the numbers that codes allow, makes the values themselves with a scale; `found` is
+ * the pair then. */
+static int suits_scale(const struct qz_view *view, const struct qz_exact_source *source, const struct qz_pair *pair,
+                       float scale, struct qz_pair *found)
+{
+    enum { PLACES = 5 };
+    double from, to;
+    bound_zero(view, source, pair, scale, &from, &to);
+    for (int place = 0; place < PLACES && from <= to; place++) { /* the middle, and to both sides of it */
+        const int away = (place + 1) / 2;
+        const double part = (double)(place % 2 ? away : -away) / PLACES;
+        *found = (struct qz_pair){scale, qz_stored(view, 0.5 * (from + to) + part * (to - from)) + 0.0f};
+        if (is_lossless_source(view, source, found))
+            return 1;
+    }
+    return 0;
+}
+
 /* A pair that decodes to the values themselves, next to one that nearly does. Numbers of float32 have so many digits
  * that the rounding of decoded values hides the last ones: these are found from all values together. */
 static int find_near(const struct qz_view *view, const struct qz_exact_source *source, struct qz_pair *pair)
 {
-    enum { BESIDE = 64, PLACES = 5 };
+    enum { BESIDE = 64 };
     double slope;
     if (view->scale_dtype != QZ_F32 || view->grid.zero == QZ_ZERO_UINT4 || !is_storable(view, pair) ||
         !fit_grid(view, source, pair, &slope))
@@ -288,24 +305,18 @@ static int find_near(const struct qz_view *view, const struct qz_exact_source *s
         return 0;
     /* Where offsets are large, many scales make the same values: those further away are tried in larger steps. */
     const double hidden = fabs((double)pair->zero) * 0x1p-7 / fabs(slope);
-    const int offsets = view->grid.zero == QZ_ZERO_OFFSET, rounds = offsets && hidden > 1 ? 2 : 1;
-    const uint32_t stride = hidden < 0x1p16 ? 1 + (uint32_t)hidden : 0x10000;
-    for (int step = 0; step <= rounds * 2 * BESIDE; step++) {
-        const int number = step <= 2 * BESIDE ? step : step - 2 * BESIDE;
-        const uint32_t away = (uint32_t)(number + 1) / 2 * (step <= 2 * BESIDE ? 1 : stride); /* 0, 1, -1, 2, ... */
-        struct qz_pair tried = {qz_float(number % 2 ? qz_bits(fitted) + away : qz_bits(fitted) - away), 0};
-        double from, to;
-        bound_zero(view, source, pair, tried.scale, &from, &to);
-        for (int place = 0; place < PLACES && from <= to; place++) {
-            const int away_from_middle = (place + 1) / 2;
-            const double part = (double)(place % 2 ? away_from_middle : -away_from_middle) / PLACES;
-            tried.zero = qz_stored(view, 0.5 * (from + to) + part * (to - from)) + 0.0f;
-            if (is_lossless_source(view, source, &tried)) {
-                *pair = tried;
+    const int rounds = view->grid.zero == QZ_ZERO_OFFSET && hidden > 1 ? 2 : 1;
+    const uint32_t stride[] = {1, hidden < 0x1p16 ? 1 + (uint32_t)hidden : 0x10000};
+    for (int round = 0; round < rounds; round++)
+        for (int number = round > 0; number <= 2 * BESIDE; number++) { /* 0, 1, -1, 2, ... */
+            const uint32_t away = (uint32_t)(number + 1) / 2 * stride[round];
+            const float scale = qz_float(number % 2 ? qz_bits(fitted) + away : qz_bits(fitted) - away);
+            struct qz_pair found;
+            if (suits_scale(view, source, pair, scale, &found)) {
+                *pair = found;
                 return 1;
             }
         }
-    }
     return 0;
 }
 

@@ -436,7 +436,7 @@ static float fitted_scale(const struct qz_encoder *encoder, const struct qz_exac
             qq += weighted * q;
         }
     }
-    return qq > 0 ? qz_stored_scale(encoder->view, (float)(xq / qq), 1.0f) : scale;
+    return qq > 0 ? qz_stored(encoder->view, xq / qq) : scale;
 }
 
 /* The next scale of the type. */
@@ -444,7 +444,7 @@ static float next_scale(const struct qz_view *view, float scale, int larger)
 {
     const int digits = view->scale_type->levels.mantissa;
     const uint32_t step = (uint32_t)1 << (23 - (digits < 23 ? digits : 23));
-    return qz_stored_scale(view, qz_float(larger ? qz_bits(scale) + step : qz_bits(scale) - step), 1.0f);
+    return qz_stored(view, (double)qz_float(larger ? qz_bits(scale) + step : qz_bits(scale) - step));
 }
 
 /* Keeps a scale of the same sign if it has less error. */
@@ -471,12 +471,11 @@ static void finish_scale(const struct qz_encoder *encoder, const struct qz_exact
         known = *scale;
         keep_less(encoder, source, fitted_scale(encoder, source, known), &least, scale);
     }
-    for (int round = 0; round < ROUNDS; round++) {
+    known = 0.0f;
+    for (int round = 0; round < ROUNDS && *scale != known; round++) {
         known = *scale;
         keep_less(encoder, source, next_scale(encoder->view, known, 1), &least, scale);
         keep_less(encoder, source, next_scale(encoder->view, known, 0), &least, scale);
-        if (*scale == known)
-            break;
     }
 }
 

@@ -585,24 +585,29 @@ static int is_smooth(const struct stretch *s)
     return steps < distance * 0.9f;
 }
 
-/* Whether the groups of a stretch differ: the largest magnitude of one is many times that of another. */
-static int is_uneven(const struct stretch *s)
-{
-    float least = INFINITY, most = 0.0f;
-    for (size_t i = 0; i < s->count; i++) {
-        const float largest = largest_of(s->groups, s->first + i);
-        least = largest < least ? largest : least;
-        most = qz_larger(most, largest);
-    }
-    return least < most * (1.0f / 32.0f);
-}
-
 static float largest_of_stretch(const struct stretch *s)
 {
     float largest = 0.0f;
     for (size_t i = 0; i < s->count; i++)
         largest = qz_larger(largest, largest_of(s->groups, s->first + i));
     return largest;
+}
+
+/* Whether groups of a stretch differ much in size. */
+static int do_sizes_differ(const struct stretch *s)
+{
+    const float most = largest_of_stretch(s);
+    for (size_t i = 0; i < s->count; i++)
+        if (largest_of(s->groups, s->first + i) < most * (1.0f / 32.0f))
+            return 1;
+    return 0;
+}
+
+/* Whether a search is likely to find less than lattices and ggml's own search do: values are unlike random ones of one
+ * size around 0. */
+static int wants_candidates(const struct stretch *s)
+{
+    return has_repeats(s->x, s->n) || is_far(s) || do_sizes_differ(s) || is_smooth(s);
 }
 
 /* Of `from` / 1 ... `from` / 63, as stored, the one of whose multiples the numbers are nearest to. */
@@ -716,7 +721,7 @@ static double energy_of(const struct stretch *s)
     return weights > 0 ? sum : plain;
 }
 
-/* Of a stretch that is not like random values: see qz_search_shared. */
+/* Notes what lattices and ggml's own search make of a stretch. */
 static void find_candidates(const struct stretch *s, struct kept *kept)
 {
     const struct qz_encoder *encoder = s->encoder;
@@ -1167,7 +1172,7 @@ unsigned qz_search_shared(const struct qz_encoder *encoder, const struct run *ru
     for (size_t g = 0; g < groups->count && view->super_groups < QZ_WHOLE_MATRIX; g += s.count) {
         s = stretch_at(encoder, run, groups, g, x, w);
         find_decoded(&s, &values, &kept);
-        if (kept.is[g] == NOTHING && (exact || has_repeats(s.x, s.n) || is_far(&s) || is_uneven(&s) || is_smooth(&s)))
+        if (kept.is[g] == NOTHING && (exact || wants_candidates(&s)))
             find_candidates(&s, &kept);
         candidates |= kept.is[g] == CANDIDATE;
     }
