@@ -383,14 +383,14 @@ def stretches(scheme: Any, groups: int) -> list[range]:
     return [range(start, min(start + count, groups)) for start in range(0, groups, count)]
 
 
-def encode_rows(x: Float32s, scheme: Any, method: str) -> Rows:
-    """All of it, by one of the plain methods."""
+def encode_rows(x: Float32s, scheme: Any, method: str, weights: str = "float32") -> Rows:
+    """All of it, by one of the plain methods; `weights` is the type that the values had."""
     rows, cols = x.shape
     size = max(cols, 1) if scheme.group_size == -1 else scheme.group_size
     parts = [[row[start : start + size] for start in range(0, cols, size)] for row in x]
     fits = [[plain_fit(part, scheme, method) for part in row] for row in parts]
     groups = -(-cols // size)
-    supers = plain_supers(fits, parts, x, scheme)
+    supers = plain_supers(fits, parts, x, scheme, weights)
     done = []
     for r in range(rows):
         done.append([])
@@ -408,7 +408,7 @@ def encode_rows(x: Float32s, scheme: Any, method: str) -> Rows:
 
 
 def plain_supers(
-    fits: list[list[tuple[Any, Any]]], parts: list[list[Float32s]], x: Float32s, scheme: Any
+    fits: list[list[tuple[Any, Any]]], parts: list[list[Float32s]], x: Float32s, scheme: Any, weights: str
 ) -> list[list[tuple[Any, Any]]]:
     """Super scales by row and stretch; an empty list for none."""
     if not scheme.super_size or not x.size:
@@ -424,11 +424,21 @@ def plain_supers(
                     row[g] = changed
         return found
     # Of whole rows, and of the array, by the largest magnitude alone.
-    end, top = abs(end_of(scheme, "absmax")[0]), TOPS[scheme.scale_dtype]
-    found = [rounded_super(largest / end / top, scheme) for largest in np.abs(x).max(axis=1)]
+    largest = np.abs(x).max(axis=1)
     if scheme.super_size == -2:
-        found = [max(found)] * len(found)
-    return [[(one, F(0))] for one in found]
+        largest[:] = largest.max()
+    return [[(whole_super(one, scheme, weights), F(0))] for one in largest]
+
+
+def whole_super(largest: Any, scheme: Any, weights: str) -> Any:
+    usual = rounded_super(largest / abs(end_of(scheme, "absmax")[0]) / TOPS[scheme.scale_dtype], scheme)
+    if scheme.rule != "compressed_tensors_nvfp4" or not 2.0**-100 <= usual <= 2.0**100:
+        return usual
+    divisor = reference_oracle.nvfp4_divisor(largest, weights)
+    if divisor != 1:
+        return F(2) / divisor
+    power = F(2) ** np.floor(np.log2(np.float64(usual))).astype(F)
+    return power if power == usual else F(2) * power
 
 
 def plain_form(

@@ -137,9 +137,9 @@ def encode_with_oracle(x: Array, chosen: Options, axis: int = -1) -> oracle.Rows
     """Rows along the axis, the others in order."""
     scheme = chosen.varied
     rows = np.moveaxis(x, axis, -1)
-    return oracle.encode_rows(
-        rows.reshape(math.prod(rows.shape[:-1]), rows.shape[-1]).astype(np.float32), scheme, scheme.method
-    )
+    flat = rows.reshape(math.prod(rows.shape[:-1]), rows.shape[-1]).astype(np.float32)
+    short = x.dtype.name in ("float16", "bfloat16")
+    return oracle.encode_rows(flat, scheme, scheme.method, x.dtype.name if short else "float32")
 
 
 def back(rows: Array, shape: tuple[int, ...], axis: int) -> Array:
