@@ -245,7 +245,7 @@ def _try_all(
                 variants.append(dataclasses.replace(scheme, scale_dtype="bfloat16"))
         for variant in variants:
             try:
-                q = quantize_array(taken.values, variant, axis=1, threads=threads)
+                q = quantize_array(taken.given, variant, axis=1, threads=threads)
             except ScaleError:
                 continue
             stats = q.stats

@@ -219,12 +219,22 @@ def unsupported(x: AnyArray, what: str, wanted: str, remedy: str) -> DtypeError:
     return DtypeError(f"{what} is an array of {name}; {wanted} needed. {remedy}")
 
 
+class Floats:
+    """What as_floats returned for an array, or a part of it: as_floats returns it again."""
+
+    def __init__(self, array: AnyArray, number: int) -> None:
+        self.array = array
+        self.number = number
+
+
 def as_floats(values: object, what: str) -> tuple[AnyArray, int]:
     """Any array-like as an aligned native array with strides that `_core` takes, and the number of its type.
 
     Integers become float64, exact up to 2**53; integer types of at most 16 bits become float32, and so do
     floats of at most 8.
     """
+    if isinstance(values, Floats):
+        return values.array, values.number
     x = as_array(values, what, bits=True)
     number = FLOATS.get(x.dtype)
     if number is None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
 from . import _core
 from .errors import NonFiniteError, RangeError, element, flat_index, place, plural
-from .inputs import as_axis, as_floats, bfloat16_values
+from .inputs import Floats, as_axis, as_floats, bfloat16_values
 from .scheme import sizes
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ _PIECE = 1 << 14
 class Sample:
     """Rows along an axis of an array, whole or as pieces of one length, which lie one after the other."""
 
+    given: Any
+    """What quantize_array takes: the values in the type that they have in the array; rules depend on it."""
     values: NDArray[np.float32]
     rows: NDArray[np.int64]
     """Which rows these are, counted over the other axes in order."""
@@ -63,8 +65,7 @@ def sample(w: ArrayLike, axis: SupportsIndex, limit: int, align: int, what: str 
     """Take about `limit` values out of an array, the same ones every time; all if there are no more.
 
     Rows are taken from every part of the array, at distances that follow no period, for rows of a model often
-    do; and so are pieces of long rows, which begin and end at multiples of `align`. Values are rounded to
-    float32.
+    do; and so are pieces of long rows, which begin and end at multiples of `align`.
     """
     x, number = as_floats(w, what)
     axis = as_axis(axis, x.ndim, what)
@@ -93,7 +94,7 @@ def sample(w: ArrayLike, axis: SupportsIndex, limit: int, align: int, what: str 
             ]
         )
     values = np.ascontiguousarray(values)
-    found = Sample(_as_float32(values, number), rows, starts, cols, x.shape, axis)
+    found = Sample(Floats(values, number), _as_float32(values, number), rows, starts, cols, x.shape, axis)
     _check(found, values, what)
     return found
 

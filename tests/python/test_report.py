@@ -184,6 +184,16 @@ def test_values_beyond_float32_are_named() -> None:
 # --- choose -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("dtype", data.FLOAT_TYPES)
+@pytest.mark.parametrize("kind", MODERATE)
+def test_what_is_measured_is_what_quantize_array_makes(kind: str, dtype: Any) -> None:
+    x = data.make(kind, 5, (3, 96), dtype)
+    for row in quantize.choose(x, max_bits=1e9, axis=1).table:
+        made = quantize.quantize_array(x, row.scheme, axis=1).stats
+        assert made is not None
+        assert (row.stats.rmse, row.stats.max_error_index) == (made.rmse, made.max_error_index)
+
+
 @given(
     filled(data.arrays(kinds=MODERATE)),
     st.data(),
