@@ -42,6 +42,34 @@ CALLER(rule_codes)
     return 0;
 }
 
+/* Numbers of groups; which NaN it is does not matter. */
+static void put_numbers(const float *numbers, float *to)
+{
+    for (size_t l = 0; l < QZ_RULE_TOGETHER; l++)
+        to[l] = isnan(numbers[l]) ? NAN : numbers[l];
+}
+
+CALLER(rule_iq4)
+{
+    struct qz_rule_groups found;
+    (void)w;
+    set->rule_iq4(in[0], &found);
+    put_numbers(found.scale, out[0]);
+    return 0;
+}
+
+CALLER(rule_q4_k)
+{
+    struct qz_rule_groups found;
+    (void)w;
+    set->rule_q4_k(in[0], &found);
+    put_numbers(found.scale, out[0]);
+    put_numbers(found.min, (float *)out[0] + QZ_RULE_TOGETHER);
+    put_numbers(found.by, out[1]);
+    put_numbers(found.from, out[2]);
+    return 0;
+}
+
 CALLER(group_codes_error)
 {
     return set->group_codes_error(in[0], w->n, w->group_size, &w->grid, in[1], in[2], in[3], out[0], out[1]);
@@ -351,6 +379,44 @@ static void test_rule_codes(void **state)
     }
 }
 
+/* Groups of any size, of equal values and of few, on the thresholds of a try, and of the whole range of floats. */
+static void fill_searched(struct rng *rng, float *v)
+{
+    for (size_t l = 0; l < QZ_RULE_TOGETHER; l++) {
+        const int kind = (int)rng_below(rng, 6), exponent = (int)rng_below(rng, 8) ? 0 : (int)rng_below(rng, 250) - 125;
+        float *x = v + l / QZ_BLOCK * QZ_BLOCK * QZ_RULE_SEARCHED + l % QZ_BLOCK, other = rng_normal(rng);
+        for (size_t k = 0; k < QZ_RULE_SEARCHED; k++) {
+            float y = rng_normal(rng);
+            y = kind == 0 ? other : kind == 1 ? rintf(2.0f * y) : kind == 2 ? fabsf(y) + 3.0f : y;
+            y = kind == 3 ? ((float)rng_below(rng, 509) - 254.0f) * 0.5f : y;
+            y = kind == 4 && rng_below(rng, 4) ? 0.0f : y;
+            x[QZ_BLOCK * k] = y * power_of_two(exponent);
+            if (kind == 5)
+                fill_floats(rng, DATA_BITS, &x[QZ_BLOCK * k], 1);
+        }
+    }
+}
+
+static void test_rule_searches(void **state)
+{
+    (void)state;
+    guard_report_faults();
+    struct rng rng = rng_make(124);
+    static float v[QZ_RULE_TOGETHER * QZ_RULE_SEARCHED];
+    for (size_t repeat = 0; repeat < cases(3000, 300); repeat++) {
+        fill_searched(&rng, v);
+        struct work iq4 = {.kernel = "rule_iq4", .call = call_rule_iq4};
+        iq4.in[0] = (struct part){v, sizeof v, 4};
+        iq4.out[0] = (struct part){NULL, sizeof(float) * QZ_RULE_TOGETHER, 4};
+        check(&iq4, 1);
+        struct work q4_k = {.kernel = "rule_q4_k", .call = call_rule_q4_k};
+        q4_k.in[0] = iq4.in[0];
+        q4_k.out[0] = (struct part){NULL, 2 * sizeof(float) * QZ_RULE_TOGETHER, 4};
+        q4_k.out[1] = q4_k.out[2] = iq4.out[0];
+        check(&q4_k, 1);
+    }
+}
+
 /* ---- decoding ------------------------------------------------------------------------------------------------ */
 
 static void decode_work(struct work *w, const struct tile *tile, size_t kind, size_t n, size_t group_size)
@@ -648,7 +714,7 @@ int main(void)
         cmocka_unit_test(test_rule_codes),        cmocka_unit_test(test_group_decode),
         cmocka_unit_test(test_stored_decode),     cmocka_unit_test(test_error),
         cmocka_unit_test(test_group_codes_error), cmocka_unit_test(test_find_error),
-        cmocka_unit_test(test_weighted_error),
+        cmocka_unit_test(test_weighted_error),    cmocka_unit_test(test_rule_searches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

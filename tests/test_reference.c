@@ -101,8 +101,10 @@ static int reference_block(qz_rule rule, const struct qz_reference_how *how, con
                            struct qz_reference *fit, uint8_t *codes)
 {
     struct qz_reference_range range = QZ_REFERENCE_NOTHING;
-    if (qz_reference_searches(rule))
-        return qz_reference_search(rule, x, fit, codes);
+    if (qz_reference_searches(rule)) {
+        qz_reference_search(&qz_kernels_scalar, rule, x, 1, fit, codes);
+        return qz_reference_is_finite(fit);
+    }
     qz_reference_range(&range, x, n);
     int fits = qz_reference_fit(rule, how, &range, fit);
     reference_codes(rule, how, fit, x, n, codes);

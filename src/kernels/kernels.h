@@ -165,6 +165,14 @@ struct qz_search {
     float factor[QZ_CANDIDATES]; /* a candidate after these is the scale to begin with, divided by this */
 };
 
+/* Groups that ggml's searches are given at once, and their length. For Q4_K they are two blocks of QZ_BLOCK. */
+enum { QZ_RULE_SEARCHED = 32, QZ_RULE_TOGETHER = 2 * QZ_BLOCK };
+
+/* What they find: scales; for Q4_K minima, too, and what codes follow from, rint((x - from) * by). */
+struct qz_rule_groups {
+    float scale[QZ_RULE_TOGETHER], min[QZ_RULE_TOGETHER], by[QZ_RULE_TOGETHER], from[QZ_RULE_TOGETHER];
+};
+
 /* What the best candidate of each group lowers the sum of squares by; what `other` does, if it is another one, else
  * -infinity; and that sum, of w x^2. Sums in float32 tell gains apart that differ by this factor: a later candidate
  * must gain so much more. */
@@ -626,6 +634,11 @@ struct qz_kernels {
     void (*rule_codes)(const struct qz_rule_codes *rule, const float *x, size_t n, size_t group_size, const float *by,
                        const float *from, uint8_t *packed);
 
+    /* The searches of ggml for QZ_RULE_TOGETHER groups of QZ_RULE_SEARCHED values, QZ_BLOCK of them side by side, and
+     * then as many again: see rule_search_scalar.h. Numbers are not rounded yet. */
+    void (*rule_iq4)(const float *v, struct qz_rule_groups *found);
+    void (*rule_q4_k)(const float *v, struct qz_rule_groups *found);
+
     /* Values of each group. With a group size that is a multiple of 16, n may be more than QZ_TILE. */
     void (*group_decode)(const uint8_t *packed, size_t n, size_t group_size, const struct qz_grid *grid,
                          const float *scale, const float *zero, float *dst);
@@ -793,15 +806,15 @@ struct qz_kernels {
         .product_levels = bytes##_levels, .product_numbers = product_numbers, .product_stored = product_stored,        \
         .product_bytes = bytes##_bytes, .product_packed = bytes##_packed, .product_ready = bytes##_ready,              \
         .stream = stream, .stream_end = stream_end, .group_range = group_range, .fit = fit,                            \
-        .group_codes = group_codes, .group_encode = group_encode, .rule_codes = rule_codes,                            \
-        .group_decode = group_decode, .stored_decode = stored_decode, .columns_range = columns_range,                  \
-        .columns_codes = columns_codes, .columns_decode = columns_decode, .error = error,                              \
-        .group_codes_error = group_codes_error, .find_error = find_error, .weighted_error = weighted_error,            \
-        .interleave = interleave, .search_scale = search_scale, .search_fixed = bytes##_fixed,                         \
-        .search_fixed_affine = bytes##_fixed_affine, .look_symmetric = look_symmetric, .search_affine = search_affine, \
-        .pair_errors = pair_errors, .look_affine = look_affine, .note_codes = note_codes, .flag_scales = flag_scales,  \
-        .dot = dot, .distance = distance, .scan = scan, .scan_beside = bytes##_beside, .signs = signs,                 \
-        .measure = measure, .reach = reach,                                                                            \
+        .group_codes = group_codes, .group_encode = group_encode, .rule_codes = rule_codes, .rule_iq4 = rule_iq4,      \
+        .rule_q4_k = rule_q4_k, .group_decode = group_decode, .stored_decode = stored_decode,                          \
+        .columns_range = columns_range, .columns_codes = columns_codes, .columns_decode = columns_decode,              \
+        .error = error, .group_codes_error = group_codes_error, .find_error = find_error,                              \
+        .weighted_error = weighted_error, .interleave = interleave, .search_scale = search_scale,                      \
+        .search_fixed = bytes##_fixed, .search_fixed_affine = bytes##_fixed_affine, .look_symmetric = look_symmetric,  \
+        .search_affine = search_affine, .pair_errors = pair_errors, .look_affine = look_affine,                        \
+        .note_codes = note_codes, .flag_scales = flag_scales, .dot = dot, .distance = distance, .scan = scan,          \
+        .scan_beside = bytes##_beside, .signs = signs, .measure = measure, .reach = reach,                             \
     }
 
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */

@@ -555,6 +555,8 @@ static void reach(const struct qz_reach *rows, const int32_t *sum, size_t querie
 
 #include "search_scalar.h"
 
+#include "rule_search_scalar.h"
+
 #include "fixed_scalar.h"
 #include "fixed_affine_scalar.h"
 #include "look_scalar.h"

@@ -350,6 +350,8 @@ INLINE void search_across(const struct qz_search *rule, int how, int weighted, s
     }
 }
 
+#include "rule_search_template.h"
+
 #undef EACH
 
 INLINE void prepare_lanes(const struct qz_search *rule, struct search_lanes *lanes, VF unit, VF shared, VF first)

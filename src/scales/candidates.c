@@ -177,6 +177,25 @@ static QZ_NOINLINE void choose_factors(struct qz_search *rule, enum kind kind, i
             candidates[kind][weighted][longer].factor[c] * (c < rule->as_stored ? 1.0f : growths[i].growth);
 }
 
+int qz_searches_as_ggml(const struct qz_encoder *encoder)
+{
+    const struct qz_view *view = encoder->view;
+    return encoder->rule == QZ_RULE_IQ4_NL && view->group_size == QZ_RULE_SEARCHED && view->scale_dtype == QZ_F16;
+}
+
+/* The same, and the scale of ggml's own search. */
+static QZ_NOINLINE void choose_usual(const struct qz_encoder *encoder, struct qz_search *rule, enum kind kind,
+                                     int weighted, uint64_t group_size)
+{
+    choose_factors(rule, kind, weighted, group_size);
+    if (!qz_searches_as_ggml(encoder))
+        return;
+    memmove(rule->factor + 2, rule->factor + 1, (rule->count - 1) * sizeof *rule->factor);
+    rule->as_stored = 2;
+    rule->first++;
+    rule->count++;
+}
+
 static QZ_NOINLINE void choose_fixed(struct qz_fixed *fixed, const struct qz_search *rule, enum kind kind,
                                      uint64_t group_size)
 {
@@ -350,7 +369,7 @@ void qz_search_rules(struct qz_encoder *encoder, uint64_t group_size)
         else if (which == QZ_CANDIDATES_MANY)
             choose_many(&encoder->search[which], kind);
         else
-            choose_factors(&encoder->search[which], kind, which == QZ_CANDIDATES_WEIGHTED, group_size);
+            choose_usual(encoder, &encoder->search[which], kind, which == QZ_CANDIDATES_WEIGHTED, group_size);
     }
     qz_fp_leave(state);
 }

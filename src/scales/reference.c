@@ -7,11 +7,12 @@
  */
 #include "reference.h"
 #include "../base/float8.h"
+#include "../kernels/rule_search.h"
 
 #include <float.h>
 #include <math.h>
 
-enum { SEARCHED = 32 }; /* values in a group of the rules that search */
+enum { SEARCHED = QZ_RULE_SEARCHED };
 
 /* ---- numbers ------------------------------------------------------------------------------------------------- */
 
@@ -80,8 +81,6 @@ static int truncate_to(float y, int lo, int hi)
 
 /* ---- values to codes ------------------------------------------------------------------------------------------- */
 
-static const float iq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
-
 static const struct qz_rule_codes codes_q4_0 = {.rounding = QZ_ROUND_SHIFTED, .shift = 8.5f, .offset = 8};
 static const struct qz_rule_codes codes_q4_1 = {.steps = QZ_STEPS_ABOVE, .rounding = QZ_ROUND_SHIFTED, .shift = 0.5f};
 static const struct qz_rule_codes codes_matmulnbits = {.rounding = QZ_ROUND_AWAY, .offset = 8};
@@ -127,13 +126,10 @@ static const struct qz_rule_codes codes_fp4 = {
 /* The nearest value of IQ4, the larger of two. */
 static int code_iq4(float x, float by)
 {
-    float y = x * by;
-    if (y <= iq4[0])
-        return 0;
-    int low = 0;
-    while (low < 14 && y >= iq4[low + 1])
-        low++;
-    return y - iq4[low] < iq4[low + 1] - y ? low : low + 1;
+    int code = 0;
+    while (code < 15 && x * by >= qz_iq4_levels.upper[0][code])
+        code++;
+    return code;
 }
 
 /* ---- ranges to scales ------------------------------------------------------------------------------------------ */
@@ -373,150 +369,37 @@ MANY_OF_TYPES(fit_awq)
 
 /* ---- the rules that search ------------------------------------------------------------------------------------- */
 
-/* Sums over a group for the codes that are nearest to x * by: weights are the squares of the values. */
-static void sums_iq4(const float *x, float by, float *along, float *square)
-{
-    *along = *square = 0.0f;
-    for (int i = 0; i < SEARCHED; i++) {
-        float q = iq4[code_iq4(x[i], by)], wq = x[i] * x[i] * q;
-        *along += wq * x[i];
-        *square += wq * q;
-    }
-}
-
-/* The scale of a group, not rounded yet. */
-static float search_iq4(const float *x)
-{
-    struct qz_reference_range range = QZ_REFERENCE_NOTHING;
-    qz_reference_range(&range, x, SEARCHED);
-    if (fabsf(range.largest) < 1e-15f)
-        return 0.0f;
-    float along, square;
-    sums_iq4(x, 1.0f / (range.largest / 127.0f), &along, &square);
-    float scale = along / square, best = scale * along;
-    for (int t = -7; t <= 7; t++) {
-        sums_iq4(x, (float)(t - 127) / range.largest, &along, &square);
-        if (square > 0.0f && along * along > best * square) {
-            scale = along / square;
-            best = scale * along;
-        }
-    }
-    return scale;
-}
-
 static void codes_iq4(const float *x, float by, uint8_t *codes)
 {
     for (int i = 0; i < SEARCHED; i++)
         codes[i] = (uint8_t)code_iq4(x[i], by);
 }
 
-static void block_iq4_nl(const float *x, struct qz_reference *fit, uint8_t *codes)
+/* Groups by the search of a rule. Codes are NULL where they are not wanted, here and below. */
+struct searched {
+    const float *scale, *min, *by, *from; /* Q4_K: all; else scales only */
+    const float *x;
+};
+
+static void block_iq4_nl(const struct searched *found, struct qz_reference *fit, uint8_t *codes)
 {
-    float d = search_iq4(x);
-    fit->scale[0] = qz_through(d, QZ_F16);
-    codes_iq4(x, inverse(d), codes);
+    fit->scale[0] = qz_through(found->scale[0], QZ_F16);
+    if (codes)
+        codes_iq4(found->x, inverse(found->scale[0]), codes);
 }
 
-static void block_iq4_xs(const float *x, struct qz_reference *fit, uint8_t *codes)
+static void block_iq4_xs(const struct searched *found, struct qz_reference *fit, uint8_t *codes)
 {
-    float found[QZ_REFERENCE_GROUPS];
-    for (int g = 0; g < QZ_REFERENCE_GROUPS; g++)
-        found[g] = search_iq4(x + g * SEARCHED);
     struct qz_reference_range range = QZ_REFERENCE_NOTHING;
-    qz_reference_range(&range, found, QZ_REFERENCE_GROUPS);
+    qz_reference_range(&range, found->scale, QZ_REFERENCE_GROUPS);
     float d = -range.largest / 32.0f;
     fit->super[0] = qz_through(d, QZ_F16);
     for (int g = 0; g < QZ_REFERENCE_GROUPS; g++) {
-        fit->scale[g] = (float)truncate_to(rintf(inverse(d) * found[g]), -32, 31);
-        fit->super[0] = qz_is_finite(found[g]) ? fit->super[0] : NAN; /* ggml would leave the group out, and go on */
-        codes_iq4(x + g * SEARCHED, inverse(d * fit->scale[g]), codes + g * SEARCHED);
-    }
-}
-
-/* A group of Q4_K: values, their weights, and the sums that do not change. */
-struct q4_k {
-    const float *x;
-    float w[SEARCHED], sum_w, sum_x;
-};
-
-static void codes_q4_k(const struct q4_k *group, float min, float by, uint8_t *codes)
-{
-    for (int i = 0; i < SEARCHED; i++)
-        codes[i] = (uint8_t)truncate_to(rintf(by * (group->x[i] - min)), 0, 15);
-}
-
-static float error_q4_k(const struct q4_k *group, float scale, float min, const uint8_t *codes)
-{
-    float sum = 0.0f;
-    for (int i = 0; i < SEARCHED; i++) {
-        float off = scale * (float)codes[i] + min - group->x[i];
-        sum += group->w[i] * (off * off);
-    }
-    return sum;
-}
-
-/* Scale and minimum that suit codes best; 0 if the codes do not tell. */
-static int refit_q4_k(const struct q4_k *group, const uint8_t *codes, float *scale, float *min)
-{
-    float sum_l = 0.0f, sum_l2 = 0.0f, sum_xl = 0.0f;
-    for (int i = 0; i < SEARCHED; i++) {
-        float l = (float)codes[i], wl = group->w[i] * l;
-        sum_l += wl;
-        sum_l2 += wl * l;
-        sum_xl += wl * group->x[i];
-    }
-    float det = group->sum_w * sum_l2 - sum_l * sum_l;
-    if (!(det > 0.0f))
-        return 0;
-    *scale = (group->sum_w * sum_xl - group->sum_x * sum_l) / det;
-    *min = (sum_l2 * group->sum_x - sum_l * sum_xl) / det;
-    if (*min > 0.0f) {
-        *min = 0.0f;
-        *scale = sum_xl / sum_l2;
-    }
-    return 1;
-}
-
-/* Scale, minimum and codes of a group, not rounded yet. */
-static void search_q4_k(const float *x, float *scale, float *min, uint8_t *codes)
-{
-    struct q4_k group = {.x = x};
-    float squares = 0.0f, max = x[0];
-    *min = x[0];
-    for (int i = 0; i < SEARCHED; i++) {
-        squares += x[i] * x[i];
-        *min = x[i] < *min ? x[i] : *min;
-        max = larger(x[i], max);
-    }
-    float typical = sqrtf(squares / (float)SEARCHED);
-    for (int i = 0; i < SEARCHED; i++) {
-        group.w[i] = typical + fabsf(x[i]);
-        group.sum_w += group.w[i];
-        group.sum_x += group.w[i] * x[i];
-    }
-    *min = *min < 0.0f ? *min : 0.0f;
-    if (max == *min) {
-        *scale = 0.0f;
-        memset(codes, 0, SEARCHED);
-        return;
-    }
-    float by = 15.0f / (max - *min);
-    *scale = 1.0f / by;
-    codes_q4_k(&group, *min, by, codes);
-    float best = error_q4_k(&group, *scale, *min, codes);
-    for (int t = 0; t <= 20; t++) {
-        uint8_t trial[SEARCHED];
-        float new_scale, new_min;
-        codes_q4_k(&group, *min, (14.0f + 0.1f * (float)t) / (max - *min), trial);
-        if (!refit_q4_k(&group, trial, &new_scale, &new_min))
-            continue;
-        float error = error_q4_k(&group, new_scale, new_min, trial);
-        if (error < best) {
-            best = error;
-            *scale = new_scale;
-            *min = new_min; /* which the later trials count from */
-            memcpy(codes, trial, SEARCHED);
-        }
+        fit->scale[g] = (float)truncate_to(rintf(inverse(d) * found->scale[g]), -32, 31);
+        if (!qz_is_finite(found->scale[g])) /* ggml would leave the group out, and go on */
+            fit->super[0] = NAN;
+        if (codes)
+            codes_iq4(found->x + g * SEARCHED, inverse(d * fit->scale[g]), codes + g * SEARCHED);
     }
 }
 
@@ -532,19 +415,20 @@ static float six_bits(float numbers[QZ_REFERENCE_GROUPS])
     return qz_through(largest / 63.0f, QZ_F16);
 }
 
-static void block_q4_k(const float *x, struct qz_reference *fit, uint8_t *codes)
+static void block_q4_k(const struct searched *found, struct qz_reference *fit, uint8_t *codes)
 {
     for (int g = 0; g < QZ_REFERENCE_GROUPS; g++) {
-        float min;
-        search_q4_k(x + g * SEARCHED, &fit->scale[g], &min, codes + g * SEARCHED);
-        fit->zero[g] = -min;
+        fit->scale[g] = found->scale[g];
+        fit->zero[g] = -found->min[g];
     }
     fit->super[0] = six_bits(fit->scale);
     fit->super[1] = six_bits(fit->zero);
-    for (int g = 0; g < QZ_REFERENCE_GROUPS; g++) {
-        float by = fit->super[0] * fit->scale[g], min = fit->super[1] * fit->zero[g];
-        for (int i = g * SEARCHED; i < (g + 1) * SEARCHED && by != 0.0f; i++)
-            codes[i] = (uint8_t)truncate_to(rintf((x[i] + min) / by), 0, 15);
+    for (int g = 0; g < QZ_REFERENCE_GROUPS && codes; g++) {
+        float step = fit->super[0] * fit->scale[g], min = fit->super[1] * fit->zero[g];
+        for (int i = g * SEARCHED; i < (g + 1) * SEARCHED; i++) {
+            float x = found->x[i], y = step != 0.0f ? (x + min) / step : found->by[g] * (x - found->from[g]);
+            codes[i] = (uint8_t)truncate_to(rintf(y), 0, 15);
+        }
     }
 }
 
@@ -561,7 +445,7 @@ static const struct rule {
     struct qz_rule_info info;
     void (*fit)(const struct qz_reference_how *how, struct qz_reference_many *groups, size_t n);
     const struct qz_rule_codes *codes;
-    void (*block)(const float *x, struct qz_reference *fit, uint8_t *codes);
+    void (*block)(const struct searched *found, struct qz_reference *fit, uint8_t *codes);
 } rules[] = {
     [QZ_RULE_Q4_0] = {{"q4_0", INT4, QZ_F16, NO_SUPER, 32, 32, QZ_ENDS_FULL}, many_fit_q4_0, &codes_q4_0, NULL},
     [QZ_RULE_Q4_1] = {{"q4_1", OFFSET, QZ_F16, NO_SUPER, 32, 32, QZ_ENDS_FULL}, many_fit_q4_1, &codes_q4_1, NULL},
@@ -647,7 +531,7 @@ void qz_reference_range(struct qz_reference_range *range, const float *x, size_t
 
 static const struct qz_reference unfitted = {.super = {1.0f, 1.0f}};
 
-static int is_finite(const struct qz_reference *fit)
+int qz_reference_is_finite(const struct qz_reference *fit)
 {
     int finite = qz_is_finite(fit->super[0]) && qz_is_finite(fit->super[1]);
     for (int g = 0; g < QZ_REFERENCE_GROUPS; g++)
@@ -694,9 +578,35 @@ struct qz_rule_codes qz_reference_codes_of(qz_rule rule, const struct qz_referen
     return codes;
 }
 
-int qz_reference_search(qz_rule rule, const float *x, struct qz_reference *fit, uint8_t *codes)
+/* As many groups as a kernel takes, or fewer; those that are left out are 0. */
+static void search_groups(const struct qz_kernels *kernels, qz_rule rule, const float *x, size_t groups,
+                          struct qz_rule_groups *found)
 {
-    *fit = unfitted;
-    rules[rule].block(x, fit, codes);
-    return is_finite(fit);
+    float part[QZ_RULE_TOGETHER * SEARCHED], v[QZ_RULE_TOGETHER * SEARCHED];
+    const float *all = x;
+    if (groups < QZ_RULE_TOGETHER) {
+        memset(part, 0, sizeof part);
+        memcpy(part, x, groups * SEARCHED * sizeof *x);
+        all = part;
+    }
+    for (size_t i = 0; i < QZ_RULE_TOGETHER * SEARCHED; i += QZ_BLOCK * SEARCHED)
+        kernels->interleave(all + i, SEARCHED, v + i);
+    (rule == QZ_RULE_Q4_K ? kernels->rule_q4_k : kernels->rule_iq4)(v, found);
+}
+
+void qz_reference_search(const struct qz_kernels *kernels, qz_rule rule, const float *x, size_t blocks,
+                         struct qz_reference *fit, uint8_t *codes)
+{
+    const size_t each = rules[rule].info.block / SEARCHED, most = QZ_RULE_TOGETHER / each;
+    for (size_t i = 0, count; i < blocks; i += count) {
+        struct qz_rule_groups groups;
+        count = qz_least(blocks - i, most);
+        search_groups(kernels, rule, x + i * each * SEARCHED, count * each, &groups);
+        for (size_t k = 0; k < count; k++) {
+            const size_t g = k * each, start = (i + k) * each * SEARCHED;
+            const struct searched found = {groups.scale + g, groups.min + g, groups.by + g, groups.from + g, x + start};
+            fit[i + k] = unfitted;
+            rules[rule].block(&found, &fit[i + k], codes ? codes + start : NULL);
+        }
+    }
 }

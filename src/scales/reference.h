@@ -11,7 +11,7 @@
 #ifndef QZ_REFERENCE_H
 #define QZ_REFERENCE_H
 
-#include "../kernels/rules.h"
+#include "../kernels/kernels.h"
 #include "quantize.h"
 
 #include <stddef.h>
@@ -98,8 +98,12 @@ int qz_reference_searches(qz_rule rule);
 /* How values of fitted groups become codes. */
 struct qz_rule_codes qz_reference_codes_of(qz_rule rule, const struct qz_reference_how *how);
 
-/* The numbers and codes of a block, as long as qz_rule_info says, by a rule that searches. Codes are 0..15, one a byte.
- * Returns 0 as qz_reference_fit does. */
-int qz_reference_search(qz_rule rule, const float *x, struct qz_reference *fit, uint8_t *codes);
+/* The numbers and codes of blocks, as long as qz_rule_info says, by a rule that searches. Codes are 0..15, one a byte,
+ * or NULL if they are not wanted. Numbers that do not fit their types are infinite or NaN. */
+void qz_reference_search(const struct qz_kernels *kernels, qz_rule rule, const float *x, size_t blocks,
+                         struct qz_reference *fit, uint8_t *codes);
+
+/* Whether all numbers fit their types. */
+int qz_reference_is_finite(const struct qz_reference *fit);
 
 #endif

@@ -136,17 +136,19 @@ static void groups_by_search(const struct qz_encoder *encoder, const struct run 
                              struct groups *groups, uint8_t *codes)
 {
     const struct qz_view *view = encoder->view;
+    enum { MOST = QZ_TILE / QZ_RULE_SEARCHED };
     uint8_t single[QZ_TILE];
-    size_t n = run->rows * run->pitch;
-    size_t block = qz_rule_info(encoder->reference)->block, together = block / (size_t)view->group_size;
-    for (size_t g = 0, start = 0; start < n; g += together, start += block) {
-        struct qz_reference fit;
-        (void)qz_reference_search(encoder->reference, x + start, &fit, single + start);
+    struct qz_reference fit[MOST];
+    const size_t n = run->rows * run->pitch, block = qz_rule_info(encoder->reference)->block;
+    const size_t together = block / (size_t)view->group_size;
+    qz_reference_search(view->kernels, encoder->reference, x, n / block, fit, single);
+    for (size_t i = 0; i < n / block; i++) {
+        const size_t g = i * together;
         struct place place = qz_group_place(view, run, groups->count, g);
         if (together > 1)
-            qz_store_super(view, place.row, place.group, fit.super);
-        memcpy(groups->scale + g, fit.scale, together * sizeof *fit.scale);
-        memcpy(groups->zero + g, fit.zero, together * sizeof *fit.zero);
+            qz_store_super(view, place.row, place.group, fit[i].super);
+        memcpy(groups->scale + g, fit[i].scale, together * sizeof *fit->scale);
+        memcpy(groups->zero + g, fit[i].zero, together * sizeof *fit->zero);
         finish_numbers(view, run, groups, g, together);
     }
     pack(single, n, codes);

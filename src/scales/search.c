@@ -9,6 +9,8 @@
 #include "search.h"
 #include "careful_affine.h"
 #include "../base/float8.h"
+#include "candidates.h"
+#include "reference.h"
 #include "search_long.h"
 #include "search_special.h"
 
@@ -28,7 +30,7 @@ static int is_symmetric(const struct qz_encoder *encoder)
     return encoder->fit.method == QZ_ABSMAX;
 }
 
-/* Whether the other plain scales, fit_other, are candidates, too. */
+/* Whether other scales of a rule, fit_other or fit_as_ggml, are candidates, too. */
 static int has_other(const struct qz_encoder *encoder)
 {
     return is_symmetric(encoder) && encoder->search[QZ_CANDIDATES_UNWEIGHTED].as_stored > 1;
@@ -46,7 +48,7 @@ struct block {
     uint16_t group[QZ_BLOCK]; /* their numbers in the run */
     uint16_t item[QZ_BLOCK];  /* which of a list they are: for_each_block */
     float unit[QZ_BLOCK], super[QZ_BLOCK], scale[QZ_BLOCK], zero[QZ_BLOCK];
-    float other[QZ_BLOCK];   /* the scales of QZ_ABSMAX7, where they are candidates */
+    float other[QZ_BLOCK];   /* further scales of a rule, where they are candidates */
     const float *low, *high; /* the ranges: those of the run's groups, or these */
     float own_low[QZ_BLOCK], own_high[QZ_BLOCK];
     struct qz_affine_rule rule; /* those of the source, or these; NULL for none, or where all are the plain ones */
@@ -73,7 +75,7 @@ struct source {
     float least_weight[QZ_TILE_GROUPS], most_weight[QZ_TILE_GROUPS];
     float begin[QZ_TILE_GROUPS];                                 /* the plain scales */
     float super[QZ_TILE_GROUPS];                                 /* super scales, or 1 */
-    float other[QZ_TILE_GROUPS];                                 /* fit_other */
+    float other[QZ_TILE_GROUPS];                                 /* fit_other, fit_as_ggml */
     float rule_scale[QZ_TILE_GROUPS], rule_zero[QZ_TILE_GROUPS]; /* has_rule */
 };
 
@@ -357,7 +359,7 @@ static void note_specials(const struct qz_encoder *encoder, const struct source 
         return;
     for (size_t l = 0; l < block->count; l++) {
         size_t i = specials->count;
-        if (suspicion[l] == 0 || block->gains.energy[l] <= 0.0f)
+        if (suspicion[l] == 0 || (block->gains.energy[l] <= 0.0f && view->grid.has_zero))
             continue;
         specials->group[i] = (uint16_t)block->group[l];
         specials->suspicion[i] = (uint8_t)suspicion[l];
@@ -918,6 +920,22 @@ static void measure_weights(const struct qz_encoder *encoder, const struct run *
     }
 }
 
+/* The scales that ggml's own search gives whole groups; others have 0. */
+static void fit_as_ggml(const struct pass *pass, float *scale)
+{
+    enum { MOST = QZ_TILE / QZ_RULE_SEARCHED };
+    const size_t count = pass->groups->count, short_ends = pass->run->cols % QZ_RULE_SEARCHED > 0;
+    const size_t together = short_ends ? pass->source->row_groups : count;
+    struct qz_reference fit[MOST];
+    for (size_t g = 0; g < count; g += together) {
+        const size_t whole = together - short_ends;
+        qz_reference_search(pass->encoder->view->kernels, QZ_RULE_IQ4_NL, pass->source->x + g * QZ_RULE_SEARCHED, whole,
+                            fit, NULL);
+        for (size_t i = 0; i < together; i++)
+            scale[g + i] = i < whole && qz_is_finite(fit[i].scale[0]) ? fit[i].scale[0] : 0.0f;
+    }
+}
+
 /* The other plain scales of integers: those of QZ_ABSMAX7; or, where they may not be negative, those of the scheme's
  * rule, or which make the largest magnitude 7.5, as compressed-tensors and GPTQ have most of them. */
 static void fit_other(const struct qz_encoder *encoder, const struct groups *groups, float *scale)
@@ -1206,7 +1224,9 @@ unsigned qz_search_groups(const struct qz_encoder *encoder, const struct run *ru
         begin_scales(view, groups);
     memcpy(source.begin, groups->scale, groups->count * sizeof *source.begin);
     load_supers(view, run, groups->count, source.super);
-    if (has_other(encoder))
+    if (has_other(encoder) && qz_searches_as_ggml(encoder))
+        fit_as_ggml(&pass, source.other);
+    else if (has_other(encoder))
         fit_other(encoder, groups, source.other);
     if (has_rule(encoder))
         qz_rule_pairs(encoder, groups->count, groups->min, groups->max, source.rule_scale, source.rule_zero);

@@ -534,6 +534,8 @@ static float nearest_u6(float x, float super)
 
 enum { NOTHING, LOSSLESS, CANDIDATE, CLOSE };
 
+enum { MOST_BLOCKS = QZ_TILE / QZ_REFERENCE_VALUES };
+
 /* What a run of groups keeps through a search: numbers with which nothing is lost, whose super scales are in place;
  * others that are to be compared with what the search finds; or, if these are close, with the plain rule alone. */
 struct kept {
@@ -541,6 +543,9 @@ struct kept {
     float scale[QZ_TILE_GROUPS], zero[QZ_TILE_GROUPS];
     float super[QZ_TILE_GROUPS][2];  /* of candidates, by the first group of a stretch */
     uint8_t special[QZ_TILE_GROUPS]; /* likewise: is_special */
+    size_t first[MOST_BLOCKS];       /* ascending: of blocks that ggml's own search takes, the first groups, */
+    size_t blocks;
+    struct qz_reference by_ggml[MOST_BLOCKS]; /* and what it finds */
 };
 
 /* Whether some of the first values repeat, as in palettes, on lattices, and where most are 0. */
@@ -554,60 +559,12 @@ static int has_repeats(const float *x, size_t n)
     return some;
 }
 
-/* Whether values are far from 0, as the first group says: of one sign, the least a quarter of the largest or more. Few
- * codes are in use there. Those below 0 do well with an offset. */
-static int is_far(const struct stretch *s)
-{
-    float min = s->groups->min[s->first], max = s->groups->max[s->first];
-    if (s->encoder->view->scale_type->pairs && min == 0.0f) { /* fit has widened the range */
-        min = s->x[0];
-        for (size_t k = 1, n = length_of(s, 0); k < n; k++)
-            min = s->x[k] < min ? s->x[k] : min;
-        return min * 4.0f > max;
-    }
-    return min * 4.0f > max || (max * 4.0f < min && !s->encoder->view->scale_type->pairs);
-}
-
-/* Whether each value is near the one before it, as the first group says: the mean step between them is less than the
- * mean distance from the middle. For independent values it is 1.3 to 1.5 times as large, whatever their tails. */
-static int is_smooth(const struct stretch *s)
-{
-    enum { FIRST = 32 };
-    float part[FIRST], sum = 0.0f, steps = 0.0f, distance = 0.0f;
-    if (length_of(s, 0) < FIRST)
-        return 0;
-    for (size_t k = 0; k < FIRST; k++)
-        sum += part[k] = s->x[k] * (1.0f / FIRST);
-    for (size_t k = 0; k < FIRST; k++) {
-        distance += fabsf(part[k] - sum * (1.0f / FIRST));
-        steps += k > 0 ? fabsf(part[k] - part[k - 1]) : 0.0f;
-    }
-    return steps < distance * 0.9f;
-}
-
 static float largest_of_stretch(const struct stretch *s)
 {
     float largest = 0.0f;
     for (size_t i = 0; i < s->count; i++)
         largest = qz_larger(largest, largest_of(s->groups, s->first + i));
     return largest;
-}
-
-/* Whether groups of a stretch differ much in size. */
-static int do_sizes_differ(const struct stretch *s)
-{
-    const float most = largest_of_stretch(s);
-    for (size_t i = 0; i < s->count; i++)
-        if (largest_of(s->groups, s->first + i) < most * (1.0f / 32.0f))
-            return 1;
-    return 0;
-}
-
-/* Whether a search is likely to find less than lattices and ggml's own search do: values are unlike random ones of one
- * size around 0. */
-static int wants_candidates(const struct stretch *s)
-{
-    return has_repeats(s->x, s->n) || is_far(s) || do_sizes_differ(s) || is_smooth(s);
 }
 
 /* Of `from` / 1 ... `from` / 63, as stored, the one of whose multiples the numbers are nearest to. */
@@ -650,27 +607,42 @@ static void near_lattices(const struct qz_view *view, const struct range *r, siz
     }
 }
 
-/* The numbers of ggml's own search for a block of 256 values, if the scheme has it; returns whether it has. */
-static int by_reference(const struct stretch *s, float super[2], float *scale, float *zero)
+/* The rule of ggml that searches blocks of a scheme; QZ_RULE_NONE if it has none. */
+static qz_rule ggml_rule(const struct qz_encoder *encoder)
 {
-    const struct qz_encoder *encoder = s->encoder;
     const struct qz_view *view = encoder->view;
-    int offsets = view->scale_type->pairs, iq4 = view->scale_dtype == QZ_I6 && !encoder->positive;
-    iq4 = iq4 && view->grid.sorted[0] == -127.0f && view->grid.sorted[1] == -104.0f && view->grid.sorted[15] == 113.0f;
-    if (!(offsets || iq4) || s->n != QZ_REFERENCE_VALUES || s->count != QZ_REFERENCE_GROUPS ||
-        view->super_dtype != QZ_F16)
-        return 0;
-    struct qz_reference fit;
-    uint8_t codes[QZ_REFERENCE_VALUES];
-    if (!qz_reference_search(offsets ? QZ_RULE_Q4_K : QZ_RULE_IQ4_XS, s->x, &fit, codes))
-        return 0;
-    super[0] = fit.super[0];
-    super[1] = offsets ? fit.super[1] : 0.0f;
-    for (size_t i = 0; i < s->count; i++) {
-        scale[i] = super[0] * fit.scale[i];
-        zero[i] = offsets ? -(super[1] * fit.zero[i]) : 0.0f;
+    const int iq4 =
+        view->grid.sorted[0] == -127.0f && view->grid.sorted[1] == -104.0f && view->grid.sorted[15] == 113.0f;
+    if (view->super_dtype != QZ_F16 || view->group_size != QZ_RULE_SEARCHED ||
+        view->super_groups != QZ_REFERENCE_GROUPS)
+        return QZ_RULE_NONE;
+    return view->scale_type->pairs                                   ? QZ_RULE_Q4_K
+           : iq4 && view->scale_dtype == QZ_I6 && !encoder->positive ? QZ_RULE_IQ4_XS
+                                                                     : QZ_RULE_NONE;
+}
+
+/* What ggml's own search makes of the whole blocks of a run in which something may be lost. It takes several
+ * at once. */
+static void search_as_ggml(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,
+                           const float *x, struct kept *kept)
+{
+    enum { TOGETHER = QZ_RULE_TOGETHER / QZ_REFERENCE_GROUPS };
+    const struct qz_view *view = encoder->view;
+    const qz_rule rule = ggml_rule(encoder);
+    struct stretch s;
+    kept->blocks = 0;
+    for (size_t g = 0; g < groups->count && rule != QZ_RULE_NONE; g += s.count) {
+        s = stretch_at(encoder, run, groups, g, x, NULL);
+        if (s.n == QZ_REFERENCE_VALUES && (kept->is[g] == NOTHING || kept->is[g] == CANDIDATE))
+            kept->first[kept->blocks++] = g;
     }
-    return 1;
+    for (size_t i = 0; i < kept->blocks; i += TOGETHER) {
+        float values[TOGETHER][QZ_REFERENCE_VALUES];
+        size_t count = qz_least(kept->blocks - i, TOGETHER);
+        for (size_t k = 0; k < count; k++)
+            memcpy(values[k], x + kept->first[i + k] * QZ_RULE_SEARCHED, sizeof values[k]);
+        qz_reference_search(view->kernels, rule, values[0], count, kept->by_ggml + i, NULL);
+    }
 }
 
 /* Notes numbers for a stretch if they lose less than those that are noted. */
@@ -721,31 +693,40 @@ static double energy_of(const struct stretch *s)
     return weights > 0 ? sum : plain;
 }
 
-/* Notes what lattices and ggml's own search make of a stretch. */
-static void find_candidates(const struct stretch *s, struct kept *kept)
+/* Notes what ggml's own search makes of a block. */
+static void note_ggml(const struct stretch *s, const struct qz_reference *fit, struct kept *kept)
+{
+    const int offsets = s->encoder->view->scale_type->pairs;
+    const float super[2] = {fit->super[0], offsets ? fit->super[1] : 0.0f};
+    float scale[QZ_REFERENCE_GROUPS], zero[QZ_REFERENCE_GROUPS];
+    if (!qz_reference_is_finite(fit))
+        return;
+    for (size_t i = 0; i < QZ_REFERENCE_GROUPS; i++) {
+        scale[i] = super[0] * fit->scale[i];
+        zero[i] = -(super[1] * fit->zero[i]);
+    }
+    note_candidate(s, kept, super, scale, zero);
+}
+
+/* Notes what lattices make of a stretch with offsets. */
+static void find_lattices(const struct stretch *s, struct kept *kept)
 {
     const struct qz_encoder *encoder = s->encoder;
     const struct qz_view *view = encoder->view;
     float super[2], scale[QZ_SUPER_GROUPS_MOST], zero[QZ_SUPER_GROUPS_MOST];
     size_t size = (size_t)view->group_size;
-    int lattices = view->scale_type->pairs;
     struct range ranges[QZ_SUPER_GROUPS_MOST];
-    for (size_t i = 0; i < s->count && lattices; i++) {
+    for (size_t i = 0; i < s->count; i++) {
         ranges[i] = range_of(s->x + i * size, length_of(s, i));
-        lattices = !(ranges[i].range > 0.0f && ranges[i].steps == 0);
-    }
-    if (lattices) {
-        near_lattices(view, ranges, s->count, super, scale, zero);
-        note_candidate(s, kept, super, scale, zero);
-        float largest = largest_of_stretch(s);
-        if (error_of(view, s->x, s->w, s->n, size, largest, kept->scale + s->first, kept->zero + s->first) <
-            1e-7 * energy_of(s)) {
-            kept->is[s->first] = CLOSE;
+        if (ranges[i].range > 0.0f && ranges[i].steps == 0)
             return;
-        }
     }
-    if (by_reference(s, super, scale, zero))
-        note_candidate(s, kept, super, scale, zero);
+    near_lattices(view, ranges, s->count, super, scale, zero);
+    note_candidate(s, kept, super, scale, zero);
+    float largest = largest_of_stretch(s);
+    if (error_of(view, s->x, s->w, s->n, size, largest, kept->scale + s->first, kept->zero + s->first) <
+        1e-7 * energy_of(s))
+        kept->is[s->first] = CLOSE;
 }
 
 /* If the values of a stretch were decoded, it gets the super scales that say so, and its groups their scales. */
@@ -1172,10 +1153,16 @@ unsigned qz_search_shared(const struct qz_encoder *encoder, const struct run *ru
     for (size_t g = 0; g < groups->count && view->super_groups < QZ_WHOLE_MATRIX; g += s.count) {
         s = stretch_at(encoder, run, groups, g, x, w);
         find_decoded(&s, &values, &kept);
-        if (kept.is[g] == NOTHING && (exact || wants_candidates(&s)))
-            find_candidates(&s, &kept);
-        candidates |= kept.is[g] == CANDIDATE;
+        if (offsets && kept.is[g] == NOTHING)
+            find_lattices(&s, &kept);
     }
+    search_as_ggml(encoder, run, groups, x, &kept);
+    for (size_t i = 0; i < kept.blocks; i++) {
+        s = stretch_at(encoder, run, groups, kept.first[i], x, w);
+        note_ggml(&s, &kept.by_ggml[i], &kept);
+    }
+    for (size_t g = 0; g < groups->count; g++)
+        candidates |= kept.is[g] == CANDIDATE;
     for (size_t g = 0; g < groups->count && view->super_groups >= QZ_WHOLE_MATRIX; g += s.count) {
         s = stretch_at(encoder, run, groups, g, x, w);
         find_multiples(&s, &values, &kept);

@@ -72,10 +72,10 @@ def errors(x, scheme, group_size, method, weights=None, **more):
 
 
 def plain_methods(scheme, group_size):
-    """Those that find a scale without trying several. Two of ggml's rules are searches of their own."""
+    """Those that are not searches of ours."""
     found = next(s for s in quantize.schemes() if s.name == scheme)
     methods = [m for m in found.methods if m in ("absmax", "absmax7")]
-    if "reference" in found.methods and group_size == found.group_size and scheme != "iq4_nl":
+    if "reference" in found.methods and group_size == found.group_size:
         methods.append("reference")
     return methods
 
@@ -98,7 +98,7 @@ def test_never_worse_than_a_rule(scheme, group_size):
                 assert not worse.any(), (kind, weighting, method, int(worse.sum()))
 
 
-RULES = ["q4_0", "matmulnbits", "compressed_tensors", "gptq", "fp4_bnb"]
+RULES = ["q4_0", "matmulnbits", "compressed_tensors", "gptq", "fp4_bnb", "iq4_nl"]
 RULES += ["q4_1", "matmulnbits_zero", "compressed_tensors_zero", "gptq_zero", "awq"]
 
 
@@ -120,7 +120,7 @@ def test_never_worse_than_the_rule_of_a_tool(scheme, values):
     group_size = next(s.group_size for s in quantize.schemes() if s.name == scheme)
     for kind, x in kinds.items():
         x = x.astype(values)
-        for scale_dtype in ("float16", "bfloat16") if scheme[:3] not in ("fp4", "q4_") else (None,):
+        for scale_dtype in ("float16", "bfloat16") if scheme[:3] not in ("fp4", "q4_", "iq4") else (None,):
             same = {"group_size": group_size} | ({"scale_dtype": scale_dtype} if scale_dtype else {})
             rule = quantize.quantize_array(x, scheme, method="reference", **same).dequantize()
             for weights in (None, outliers):

@@ -65,6 +65,7 @@ typedef uint32x4_t VM; /* all bits of a lane */
 #define vi_lookup(t, v)         vreinterpretq_s32_f32(vt_lookup(t, v))
 #define vf_power(v)             vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v), vdupq_n_u32(0x7f800000)))
 #define vf_between(v, lo, hi)   vminq_f32(vmaxq_f32(v, lo), hi)
+#define vf_sqrt(v)              vsqrtq_f32(v)
 #define vm_to_u8(p, m)          vi_to_i8((int8_t *)(p), vi_increment(m, vi_set1(0)))
 #define vi_any(v)               vm_any(vreinterpretq_u32_s32(v))
 #define vi_low_nibble(v)        vandq_s32(v, vi_set1(15))
@@ -513,7 +514,6 @@ INLINE VI vw_part(VW w, size_t i)
 #define vs_part(x)       vreinterpretq_s32_u16(vshrq_n_u16(vreinterpretq_u16_s32(x), 4))
 #define vs_sum(x)        vpaddlq_s16(vs_half(x))
 #define vi_bits(v)       vreinterpretq_s32_f32(v)
-#define vf_sqrt(v)       vsqrtq_f32(v)
 
 #include "../look_template.h"
 #include "../special_template.h"

@@ -39,6 +39,7 @@ typedef __m256 VM; /* all bits of a lane */
 #define vf_select(m, a, b)    _mm256_blendv_ps(b, a, m)
 #define vf_between(v, lo, hi) vf_min(vf_max(v, lo), hi)
 #define vm_none()             _mm256_setzero_ps()
+#define vf_sqrt(v)            _mm256_sqrt_ps(v)
 #define vm_and(a, b)          _mm256_and_ps(a, b)
 #define vm_or(a, b)           _mm256_or_ps(a, b)
 #define vm_and_ne(m, a, b)    vm_and(m, vf_ne(a, b))
@@ -660,7 +661,6 @@ INLINE VI vw_part(VW w, size_t i)
 #define vs_sum(x)         _mm256_madd_epi16(x, vs_set1(1))
 #define vi_bits(v)        _mm256_castps_si256(v)
 #define vs_dot(sum, x, y) vi_add(sum, _mm256_madd_epi16(x, y))
-#define vf_sqrt(v)        _mm256_sqrt_ps(v)
 
 #include "../look_template.h"
 #include "../special_template.h"

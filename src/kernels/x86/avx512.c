@@ -40,6 +40,7 @@ typedef __mmask16 VM;
 #define vf_select(m, a, b)    _mm512_mask_blend_ps(m, b, a)
 #define vf_between(v, lo, hi) vf_min(vf_max(v, lo), hi)
 #define vm_none()             ((__mmask16)0)
+#define vf_sqrt(v)            _mm512_sqrt_ps(v)
 #define vm_and(a, b)          ((__mmask16)((a) & (b)))
 #define vm_or(a, b)           ((__mmask16)((a) | (b)))
 #define vm_and_ne(m, a, b)    _mm512_mask_cmp_ps_mask(m, a, b, _CMP_NEQ_UQ)
@@ -690,7 +691,6 @@ INLINE VI vw_part(VW w, size_t i)
 #define vs_part(x)       _mm512_srli_epi16(x, 4)
 #define vs_sum(x)        _mm512_madd_epi16(x, vs_set1(1))
 #define vi_bits(v)       _mm512_castps_si512(v)
-#define vf_sqrt(v)       _mm512_sqrt_ps(v)
 
 #include "../look_template.h"
 #include "../special_template.h"
