@@ -26,7 +26,8 @@ enum {
     SAMPLED = STRIDE / QZ_SIGN_ROWS, /* of so many blocks one */
     MORE_TOGETHER = 8,               /* bytes of a record that are looked up together: a record has room for them */
     MORE_TABLE = 256,                /* sums of a query for a byte of records */
-    FETCHED = 3                      /* groups of queries, for which it pays to fetch signs and to take a sample */
+    FETCHED = 2,                     /* groups of queries, for which it pays to fetch signs and to take a sample */
+    NEAR = 1 << 21 /* so many bytes of signs are in a cache of the core's own, where a sample pays, too */
 };
 
 /* ---- queries --------------------------------------------------------------------------------------------------- */
@@ -217,9 +218,8 @@ void qz_shortlist_take(struct qz_shortlist *list, const struct qz_queries *queri
 /* A larger estimate is a larger entry, and of equal ones that of the row that comes first. */
 static uint64_t entry_of(float estimate, uint64_t row)
 {
-    uint32_t bits = qz_bits(estimate + 0.0f); /* never -0 */
-    bits = bits >> 31 ? ~bits : bits | 0x80000000u;
-    return (uint64_t)bits << 32 | (uint32_t)~row;
+    const uint32_t bits = qz_bits(estimate + 0.0f), ones = 0 - (bits >> 31); /* never -0 */
+    return (uint64_t)(bits ^ (ones | 0x80000000u)) << 32 | (uint32_t)~row;
 }
 
 static float estimate_of(uint64_t entry)
@@ -245,13 +245,32 @@ static size_t divide(uint64_t *entry, size_t count, size_t pivot)
     return larger;
 }
 
+/* A place whose entry is about as large as the last one of the `wanted` largest: by a few at equal distances, from a
+ * place of chance on, so that no order of entries is bad for all of them. */
+static size_t place_between(const uint64_t *entry, size_t count, size_t wanted, uint32_t chance)
+{
+    enum { FEW = 15, MANY = 256 };
+    const size_t step = count / FEW, start = (size_t)((uint64_t)chance * step >> 32);
+    size_t place[FEW];
+    if (count < MANY)
+        return (size_t)((uint64_t)chance * count >> 32);
+    for (size_t i = 0; i < FEW; i++) {
+        const size_t one = start + i * step;
+        size_t at = i;
+        for (; at > 0 && entry[place[at - 1]] < entry[one]; at--)
+            place[at] = place[at - 1];
+        place[at] = one;
+    }
+    return place[(wanted - 1) * FEW / count];
+}
+
 /* Puts the `wanted` largest entries first, 1 <= wanted < count; the last of them is the least. All differ. */
 static void select_largest(uint64_t *entry, size_t count, size_t wanted)
 {
-    uint32_t seed = 1; /* of places to divide at, so that no order of entries is bad for all of them */
+    uint32_t chance = 1;
     while (count > 1) {
-        seed = seed * 1664525u + 1013904223u;
-        size_t at = divide(entry, count, (size_t)((uint64_t)seed * count >> 32));
+        chance = chance * 1664525u + 1013904223u;
+        size_t at = divide(entry, count, place_between(entry, count, wanted, chance));
         if (at + 1 == wanted)
             return;
         if (at + 1 > wanted) {
@@ -274,16 +293,6 @@ static void shorten(struct qz_list *of, size_t most)
     of->limit = estimate_of(of->entry[most - 1]);
 }
 
-static void append(struct qz_list *to, size_t most, const float *estimate, uint64_t first, uint64_t within)
-{
-    for (; within; within &= within - 1) {
-        size_t r = qz_lowest_bit(within);
-        to->entry[to->count++] = entry_of(estimate[r], first + r);
-    }
-    if (to->count > 2 * most)
-        shorten(to, most);
-}
-
 /* Queries from `from` to `to` that look at rows for lists of `most` entries. */
 struct looking {
     const struct qz_shortlist *list;
@@ -294,27 +303,71 @@ struct looking {
     size_t from, to, most;
 };
 
-/* `count` queries, from q on, look at a block. */
-static void look_at(const struct looking *of, size_t q, size_t count, uint64_t first, size_t rows, uint64_t wanted)
+/* What some queries found in blocks: sums by signs, and which rows may reach their limits. */
+struct found {
+    uint64_t first; /* row */
+    size_t blocks;
+    const uint64_t *wanted; /* rows of each */
+    int16_t sum[SAMPLED][QZ_SIGN_QUERIES * QZ_SIGN_ROWS];
+    uint64_t within[SAMPLED][QZ_SIGN_QUERIES];
+};
+
+/* `count` queries, from q on, look at a block, where there are `rows` rows. */
+static void look_at(const struct looking *of, size_t q, size_t count, size_t block, size_t rows, struct found *found)
 {
     const struct qz_signs *signs = of->list->signs;
-    const struct qz_sign_rows block = {signs->plane + first * qz_sign_bytes(signs->steps),
+    const uint64_t first = found->first + block * QZ_SIGN_ROWS;
+    const struct qz_sign_rows these = {signs->plane + first * qz_sign_bytes(signs->steps),
                                        signs->steps,
                                        rows,
                                        signs->factor + first,
                                        signs->bias ? signs->bias + first : NULL,
                                        signs->inverse + first,
                                        signs->scale[first / QZ_SIGN_ROWS]};
-    float limit[QZ_SIGN_QUERIES], estimate[QZ_SIGN_QUERIES * QZ_SIGN_ROWS];
-    uint64_t within[QZ_SIGN_QUERIES];
+    float limit[QZ_SIGN_QUERIES];
     for (size_t i = 0; i < count; i++)
         limit[i] = of->lists[q + i].limit;
-    const struct qz_sign_queries these = {count, of->list->table + q * qz_sign_table(signs->steps), of->list->start + q,
-                                          limit};
-    of->queries->kernels->signs(&block, &these, estimate, within);
+    const struct qz_sign_queries with = {count, of->list->table + q * qz_sign_table(signs->steps), of->list->start + q,
+                                         limit};
+    if (found->wanted[block])
+        of->queries->kernels->signs(&these, &with, found->sum[block], found->within[block]);
+    else
+        memset(found->within[block], 0, sizeof found->within[block]);
+}
+
+/* Puts rows of a block, at least one, into the list of query q. Their estimates may still be below its limit. */
+static void append(const struct looking *of, size_t q, const int16_t *sum, uint64_t first, uint64_t within)
+{
+    const struct qz_signs *signs = of->list->signs;
+    struct qz_list *to = &of->lists[q];
+    uint64_t *entry = to->entry + to->count;
+    const float limit = to->limit, start = of->list->start[q];
+    do {
+        const size_t r = qz_lowest_bit(within);
+        const float near = signs->bias ? signs->bias[first + r] * start : 0.0f;
+        const float estimate = qz_sign_estimate(signs->factor[first + r], sum[r], near);
+        *entry = entry_of(estimate, first + r);
+        entry += !(estimate < limit);
+        within &= within - 1;
+    } while (within);
+    to->count = (size_t)(entry - to->entry);
+    if (to->count > 2 * of->most)
+        shorten(to, of->most);
+}
+
+/* Puts what query q, `at` in its group, found into its list: first it is noted, without branches, in which blocks there
+ * is something. */
+static void append_found(const struct looking *of, size_t q, size_t at, const struct found *found)
+{
+    uint8_t some[SAMPLED] = {0};
+    size_t count = 0;
+    for (size_t b = 0; b < found->blocks; b++) {
+        some[count] = (uint8_t)b;
+        count += (found->within[b][at] & found->wanted[b]) != 0;
+    }
     for (size_t i = 0; i < count; i++)
-        if (within[i] & wanted)
-            append(&of->lists[q + i], of->most, estimate + i * QZ_SIGN_ROWS, first, within[i] & wanted);
+        append(of, q, found->sum[some[i]] + at * QZ_SIGN_ROWS, found->first + some[i] * (uint64_t)QZ_SIGN_ROWS,
+               found->within[some[i]][at] & found->wanted[some[i]]);
 }
 
 /* Signs that will be looked at soon, in lines, of which `part` are fetched at a time. */
@@ -346,18 +399,37 @@ static struct soon looked_at_soon(const struct looking *of, uint64_t first, uint
                          (size_t)qz_divide_up(bytes, groups)};
 }
 
-/* All queries look at rows, while those are fetched that come next. */
+/* Factors of a block, of which many queries will read a few, and not in order. */
+static void fetch_factors(const struct qz_signs *signs, uint64_t first)
+{
+    enum { LINE = 16 };
+    for (size_t i = 0; i < QZ_SIGN_ROWS; i += LINE)
+        __builtin_prefetch(signs->factor + first + i);
+}
+
+/* All queries look at rows, while those are fetched that come next. The list of a single query, for which nothing is
+ * read twice, grows with each block. */
 static void look_at_panel(const struct looking *of, uint64_t first, size_t rows, struct soon soon)
 {
+    const size_t blocks = (size_t)qz_divide_up(rows, QZ_SIGN_ROWS), together = of->to - of->from > 1 ? SAMPLED : 1;
     uint64_t wanted[SAMPLED];
-    for (size_t at = 0; at < rows; at += QZ_SIGN_ROWS)
-        wanted[at / QZ_SIGN_ROWS] = qz_wanted_rows(of->mask, first + at, qz_least(QZ_SIGN_ROWS, rows - at));
+    struct found found;
+    for (size_t b = 0, at = 0; b < blocks; b++, at += QZ_SIGN_ROWS)
+        wanted[b] = qz_wanted_rows(of->mask, first + at, qz_least(QZ_SIGN_ROWS, rows - at));
     for (size_t q = of->from, count; q < of->to; q += count) {
         count = qz_least(QZ_SIGN_QUERIES, of->to - q);
-        for (size_t at = 0; at < rows; at += QZ_SIGN_ROWS) {
-            fetch(&soon);
-            if (wanted[at / QZ_SIGN_ROWS])
-                look_at(of, q, count, first + at, qz_least(QZ_SIGN_ROWS, rows - at), wanted[at / QZ_SIGN_ROWS]);
+        for (size_t b = 0; b < blocks; b += found.blocks) {
+            found.first = first + b * QZ_SIGN_ROWS;
+            found.blocks = qz_least(together, blocks - b);
+            found.wanted = wanted + b;
+            for (size_t i = 0, left = rows - b * QZ_SIGN_ROWS; i < found.blocks; i++, left -= QZ_SIGN_ROWS) {
+                fetch(&soon);
+                if (together > 1 && q == of->from)
+                    fetch_factors(of->list->signs, found.first + i * QZ_SIGN_ROWS);
+                look_at(of, q, count, i, qz_least(QZ_SIGN_ROWS, left), &found);
+            }
+            for (size_t i = 0; i < count; i++)
+                append_found(of, q + i, i, &found);
         }
     }
 }
@@ -422,7 +494,9 @@ void qz_shortlist_fill(const struct qz_shortlist *list, const struct qz_queries 
                        uint64_t first, uint64_t end, struct qz_list *lists, struct qz_stop *stop)
 {
     const struct looking of = {list, queries, mask, lists, stop, 0, queries->count, list->most};
-    (sign_groups(&of) < FETCHED && list->signs->record == 0 ? fill_in_order : fill_by_sample)(&of, first, end);
+    const int is_far = (end - first) * qz_sign_bytes(list->signs->steps) > NEAR;
+    (sign_groups(&of) < FETCHED && list->signs->record == 0 && is_far ? fill_in_order : fill_by_sample)(&of, first,
+                                                                                                        end);
 }
 
 void qz_shortlist_merge(const struct qz_shortlist *list, struct qz_list *lists, size_t count, size_t pitch)

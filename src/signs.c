@@ -112,7 +112,7 @@ static void invert_factors(size_t count, const struct qz_sign_block *to)
             least = to->factor[r];
     *to->scale = 1.0f / least;
     for (size_t r = 0; r < count; r++)
-        to->inverse[qz_sign_inverse_place(r)] = qz_sign_inverse(to->factor[r], *to->scale);
+        to->inverse[r] = qz_sign_inverse(to->factor[r], *to->scale);
 }
 
 int qz_signs_block(const struct qz_view *view, qz_metric metric, const struct qz_sign_columns *columns, uint64_t first,

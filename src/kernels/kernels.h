@@ -341,8 +341,8 @@ struct qz_beside {
 
 /*
  * Signs of 64 rows, a block: a step is six signs of each of them. Four steps are three bytes of each: the lower six bits
- * of a byte are a step, and the upper two of the three are the fourth one. Of four bytes that are neighbours each belongs
- * to another quarter of the rows (qz_sign_place): so the sums of a quarter lie in the same part of 32-bit lanes. A query
+ * of a byte are a step, and the upper two of the three are the fourth one. Of two bytes that are neighbours each belongs
+ * to another half of the rows (qz_sign_place): so the sums of a half lie in the same part of 16-bit lanes. A query
  * has six integers for each step: one is added where the bit is 1, and subtracted where it is 0. The magnitudes of the
  * integers of a run, QZ_SIGN_RUN steps, are QZ_SIGN_MOST together at most: so the sum of a run fits a byte, modulo 256
  * as those of its steps may be. The table of a query has all 64 sums of each step as such bytes, and behind those of all
@@ -351,19 +351,19 @@ struct qz_beside {
  * run, fit 15 bits.
  */
 enum { QZ_SIGN_ROWS = 64, QZ_SIGN_CODES = 6, QZ_SIGN_RUN = 16, QZ_SIGN_MOST = 127, QZ_SIGN_MIDDLE = 128 };
-enum { QZ_SIGN_STEPS = 684, QZ_SIGN_TABLE = 64, QZ_SIGN_UPPER = 16, QZ_SIGN_QUERIES = 4 };
+enum { QZ_SIGN_STEPS = 684, QZ_SIGN_TABLE = 64, QZ_SIGN_UPPER = 16, QZ_SIGN_QUERIES = 8 };
 
 struct qz_sign_rows {
     const uint8_t *plane;
     size_t steps, rows;         /* rows: of 64, those that are there */
     const float *factor, *bias; /* of 64 rows; bias may be NULL */
-    const uint16_t *inverse;    /* of factors, as qz_sign_inverse says, at qz_sign_inverse_place */
+    const uint16_t *inverse;    /* of factors, as qz_sign_inverse says */
     float scale;
 };
 
 static inline size_t qz_sign_place(size_t row)
 {
-    return row % (QZ_SIGN_ROWS / 4) * 4 + row / (QZ_SIGN_ROWS / 4);
+    return row % (QZ_SIGN_ROWS / 2) * 2 + row / (QZ_SIGN_ROWS / 2);
 }
 
 /* Bytes of a row. */
@@ -394,11 +394,6 @@ static inline size_t qz_sign_runs(size_t steps)
  */
 enum { QZ_SIGN_BEYOND = 1 << 14 }; /* more than any sum */
 
-static inline size_t qz_sign_inverse_place(size_t row)
-{
-    return qz_sign_place(row) / 2 + qz_sign_place(row) % 2 * (QZ_SIGN_ROWS / 2);
-}
-
 static inline uint16_t qz_sign_inverse(float factor, float scale)
 {
     const double inverse = 65535.0 / ((double)factor * (double)scale);
@@ -407,8 +402,15 @@ static inline uint16_t qz_sign_inverse(float factor, float scale)
 
 static inline int qz_sign_least(float limit, float scale)
 {
-    const float least = limit * scale * (1.0f - 0x1p-20f);
-    return !(limit > 0.0f) ? 0 : least < (float)QZ_SIGN_BEYOND ? (int)least : QZ_SIGN_BEYOND;
+    float least = limit * scale * (1.0f - 0x1p-20f);
+    least = least < (float)QZ_SIGN_BEYOND ? least : (float)QZ_SIGN_BEYOND;
+    return (int)(least > 0.0f ? least : 0.0f);
+}
+
+/* The estimate of a score; `near` is the bias times that of the query, or 0. */
+static inline float qz_sign_estimate(float factor, int16_t sum, float near)
+{
+    return factor * (float)sum + near;
 }
 
 /* Queries, QZ_SIGN_QUERIES at most, whose tables follow each other. */
@@ -417,6 +419,13 @@ struct qz_sign_queries {
     const uint8_t *table;
     const float *start, *limit;
 };
+
+/* Whether rows that may reach a limit are told by their estimates, and not by inverses. A single query reads each number
+ * of a row once: then one kind of numbers is enough. */
+static inline int qz_sign_by_estimates(const struct qz_sign_rows *rows, const struct qz_sign_queries *queries)
+{
+    return rows->bias || queries->count == 1;
+}
 
 /* Bytes of a table: whole lines of the cache. */
 static inline size_t qz_sign_table(size_t steps)
@@ -769,10 +778,11 @@ struct qz_kernels {
      * eight numbers of a query the first four are for the lower halves of bytes. */
     void (*scan_beside)(const struct qz_beside *rows, const int8_t *query, size_t pitch, size_t queries, int32_t *sum);
 
-    /* Estimates of rows by their signs: fma(factor, sum, bias * start) in float32, without a bias fma(factor, sum, 0), where
-     * sum has the integers of the query. Bit r of within[q] says that the estimate of row r is not below the limit. It is
-     * then at estimate[q * QZ_SIGN_ROWS + r]; other estimates are any number. */
-    void (*signs)(const struct qz_sign_rows *rows, const struct qz_sign_queries *queries, float *estimate,
+    /* Sums of the integers of queries by the signs of rows: that of row r is sum[q * QZ_SIGN_ROWS + r]. Rows that are not
+     * there have any. Bit r of within[q] says that row r may reach the limit: if qz_sign_by_estimates says so, that its
+     * estimate is not below it; else that its sum is not below qz_sign_least times its inverse / 2^16, rounded down, or
+     * the limit is not above 0. */
+    void (*signs)(const struct qz_sign_rows *rows, const struct qz_sign_queries *queries, int16_t *sum,
                   uint64_t *within);
 
     /* Turns scales, and zeros or offsets, of `groups` groups of n rows into those of levels, and finds the spread and

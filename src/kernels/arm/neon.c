@@ -419,7 +419,7 @@ static int product_stored(qz_zero kind, float unit, float base, const uint8_t *c
 #include "../products_scalar.h"
 
 /* The words of signs_template.h. */
-enum { SIGN_LANES = 16 };
+enum { SIGN_LANES = 16, SIGN_WIDTH = 4 };
 typedef uint8x16_t VU;
 typedef struct {
     uint16x8_t all, odd; /* sums of bytes at odd places are in the upper halves of `all`, too */
@@ -451,9 +451,9 @@ INLINE VU vu_lookup(const uint8_t *table, const uint8_t *upper, VU v)
     return vu_add(first, vqtbl1q_u8(vld1q_u8(upper), vshrq_n_u8(v, 4)));
 }
 
-INLINE VW vw_zero(void)
+INLINE VW vw_set1(int k)
 {
-    return (VW){vdupq_n_u16(0), vdupq_n_u16(0)};
+    return (VW){vdupq_n_u16((uint16_t)(257 * k)), vdupq_n_u16((uint16_t)k)};
 }
 
 INLINE VW vw_add(VW w, VU v)
@@ -462,26 +462,44 @@ INLINE VW vw_add(VW w, VU v)
     return (VW){vaddq_u16(w.all, both), vsraq_n_u16(w.odd, both, 8)};
 }
 
-INLINE uint16x8_t upper_halves(uint16x8_t a, uint16x8_t b)
+INLINE int16x8_t vw_even(VW w)
+{
+    return vreinterpretq_s16_u16(vsubq_u16(w.all, vshlq_n_u16(w.odd, 8)));
+}
+
+INLINE int16x8_t vw_odd(VW w)
+{
+    return vreinterpretq_s16_u16(w.odd);
+}
+
+INLINE void vw_store(int16_t *p, VW w)
+{
+    vst1q_s16(p, vw_even(w));
+    vst1q_s16(p + 32, vw_odd(w));
+}
+
+/* The upper 16 bits of products, which are below 2^15. */
+INLINE int16x8_t upper_halves(uint16x8_t a, uint16x8_t b)
 {
     const uint32x4_t low = vmull_u16(vget_low_u16(a), vget_low_u16(b)), high = vmull_high_u16(a, b);
-    return vuzp2q_u16(vreinterpretq_u16_u32(low), vreinterpretq_u16_u32(high));
+    return vreinterpretq_s16_u16(vuzp2q_u16(vreinterpretq_u16_u32(low), vreinterpretq_u16_u32(high)));
 }
 
-INLINE int vw_reaches(VW w, const uint16_t *p, int least, int from)
+INLINE uint64_t bits_not_below(int16x8_t a, int16x8_t b)
 {
-    const uint16x8_t by = vdupq_n_u16((uint16_t)least), more = vdupq_n_u16((uint16_t)from);
-    const uint16x8_t even = vaddq_u16(upper_halves(vld1q_u16(p), by), more);
-    const uint16x8_t odd = vaddq_u16(upper_halves(vld1q_u16(p + 32), by), more);
-    const uint16x8_t of_even = vsubq_u16(w.all, vshlq_n_u16(w.odd, 8));
-    return vmaxvq_u16(vorrq_u16(vcgeq_u16(of_even, even), vcgeq_u16(w.odd, odd))) != 0;
+    return vaddvq_u16(vandq_u16(vcgeq_s16(a, b), ((uint16x8_t){1, 2, 4, 8, 16, 32, 64, 128})));
 }
 
-INLINE VI vw_part(VW w, size_t i)
+INLINE uint64_t vw_reaching(VW w, const uint16_t *p, int least)
 {
-    const uint16x8_t half = i % 2 ? w.odd : vsubq_u16(w.all, vshlq_n_u16(w.odd, 8));
-    const uint32x4_t both = vreinterpretq_u32_u16(half);
-    return vreinterpretq_s32_u32(i < 2 ? vandq_u32(both, vdupq_n_u32(0xffff)) : vshrq_n_u32(both, 16));
+    const uint16x8_t by = vdupq_n_u16((uint16_t)least);
+    return bits_not_below(vw_even(w), upper_halves(vld1q_u16(p), by)) |
+           bits_not_below(vw_odd(w), upper_halves(vld1q_u16(p + 32), by)) << 32;
+}
+
+INLINE VI vi_from_i16(const int16_t *p)
+{
+    return vmovl_s16(vld1_s16(p));
 }
 
 #include "../signs_template.h"

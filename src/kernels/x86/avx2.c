@@ -580,7 +580,7 @@ static TARGET inline void stream_line(char *to, const char *from)
 #include "products_256.h"
 
 /* The words of signs_template.h. */
-enum { SIGN_LANES = 32 };
+enum { SIGN_LANES = 32, SIGN_WIDTH = 4 };
 typedef __m256i VU;
 typedef struct {
     __m256i all, odd; /* sums of bytes at odd places are in the upper halves of `all`, too */
@@ -618,9 +618,9 @@ INLINE VU vu_lookup(const uint8_t *table, const uint8_t *upper, VU v)
     return vu_add(_mm256_shuffle_epi8(first, lower_bits), _mm256_shuffle_epi8(more, upper_bits));
 }
 
-INLINE VW vw_zero(void)
+INLINE VW vw_set1(int k)
 {
-    return (VW){_mm256_setzero_si256(), _mm256_setzero_si256()};
+    return (VW){_mm256_set1_epi16((short)(257 * k)), _mm256_set1_epi16((short)k)};
 }
 
 INLINE VW vw_add(VW w, VU v)
@@ -628,21 +628,31 @@ INLINE VW vw_add(VW w, VU v)
     return (VW){_mm256_add_epi16(w.all, v), _mm256_add_epi16(w.odd, _mm256_srli_epi16(v, 8))};
 }
 
-INLINE int vw_reaches(VW w, const uint16_t *p, int least, int from)
+INLINE __m256i vw_even(VW w)
 {
-    const __m256i by = _mm256_set1_epi16((short)least), more = _mm256_set1_epi16((short)from);
-    const __m256i even = _mm256_mulhi_epu16(_mm256_loadu_si256((const __m256i *)p), by);
-    const __m256i odd = _mm256_mulhi_epu16(_mm256_loadu_si256((const __m256i *)(p + 32)), by);
-    const __m256i of_even = _mm256_sub_epi16(w.all, _mm256_slli_epi16(w.odd, 8));
-    const __m256i below = _mm256_and_si256(_mm256_cmpgt_epi16(_mm256_add_epi16(even, more), of_even),
-                                           _mm256_cmpgt_epi16(_mm256_add_epi16(odd, more), w.odd));
-    return _mm256_movemask_epi8(below) != -1;
+    return _mm256_sub_epi16(w.all, _mm256_slli_epi16(w.odd, 8));
 }
 
-INLINE VI vw_part(VW w, size_t i)
+INLINE void vw_store(int16_t *p, VW w)
 {
-    const VI half = i % 2 ? w.odd : _mm256_sub_epi16(w.all, _mm256_slli_epi16(w.odd, 8));
-    return i < 2 ? _mm256_and_si256(half, vi_set1(0xffff)) : _mm256_srli_epi32(half, 16);
+    _mm256_storeu_si256((__m256i *)p, vw_even(w));
+    _mm256_storeu_si256((__m256i *)(p + 32), w.odd);
+}
+
+INLINE uint64_t vw_reaching(VW w, const uint16_t *p, int least)
+{
+    const __m256i by = _mm256_set1_epi16((short)least);
+    const __m256i even = _mm256_cmpgt_epi16(_mm256_mulhi_epu16(_mm256_loadu_si256((const __m256i *)p), by), vw_even(w));
+    const __m256i odd =
+        _mm256_cmpgt_epi16(_mm256_mulhi_epu16(_mm256_loadu_si256((const __m256i *)(p + 32)), by), w.odd);
+    const __m256i below = _mm256_permute4x64_epi64(_mm256_packs_epi16(even, odd), 0xd8);
+    const uint32_t reaching = ~(uint32_t)_mm256_movemask_epi8(below);
+    return (reaching & 0xffff) | (uint64_t)(reaching >> 16) << 32;
+}
+
+INLINE VI vi_from_i16(const int16_t *p)
+{
+    return _mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i *)p));
 }
 
 #include "../signs_template.h"

@@ -617,7 +617,7 @@ static TARGET inline void stream_line(char *to, const char *from)
 #endif
 
 /* The words of signs_template.h. */
-enum { SIGN_LANES = 64 };
+enum { SIGN_LANES = 64, SIGN_WIDTH = 8 };
 typedef __m512i VU;
 typedef struct {
     __m512i all, odd; /* sums of bytes at odd places are in the upper halves of `all`, too */
@@ -651,9 +651,9 @@ INLINE VU vu_lookup(const uint8_t *table, const uint8_t *upper, VU v)
     return _mm512_permutexvar_epi8(v, _mm512_loadu_si512(table));
 }
 
-INLINE VW vw_zero(void)
+INLINE VW vw_set1(int k)
 {
-    return (VW){_mm512_setzero_si512(), _mm512_setzero_si512()};
+    return (VW){_mm512_set1_epi16((short)(257 * k)), _mm512_set1_epi16((short)k)};
 }
 
 INLINE VW vw_add(VW w, VU v)
@@ -661,19 +661,28 @@ INLINE VW vw_add(VW w, VU v)
     return (VW){_mm512_add_epi16(w.all, v), _mm512_add_epi16(w.odd, _mm512_srli_epi16(v, 8))};
 }
 
-INLINE int vw_reaches(VW w, const uint16_t *p, int least, int from)
+INLINE __m512i vw_even(VW w)
 {
-    const __m512i by = _mm512_set1_epi16((short)least), more = _mm512_set1_epi16((short)from);
-    const __m512i even = _mm512_add_epi16(_mm512_mulhi_epu16(_mm512_loadu_si512(p), by), more);
-    const __m512i odd = _mm512_add_epi16(_mm512_mulhi_epu16(_mm512_loadu_si512(p + 32), by), more);
-    return (_mm512_cmpge_epi16_mask(_mm512_sub_epi16(w.all, _mm512_slli_epi16(w.odd, 8)), even) |
-            _mm512_cmpge_epi16_mask(w.odd, odd)) != 0;
+    return _mm512_sub_epi16(w.all, _mm512_slli_epi16(w.odd, 8));
 }
 
-INLINE VI vw_part(VW w, size_t i)
+INLINE void vw_store(int16_t *p, VW w)
 {
-    const VI half = i % 2 ? w.odd : _mm512_sub_epi16(w.all, _mm512_slli_epi16(w.odd, 8));
-    return i < 2 ? _mm512_and_si512(half, vi_set1(0xffff)) : _mm512_srli_epi32(half, 16);
+    _mm512_storeu_si512(p, vw_even(w));
+    _mm512_storeu_si512(p + 32, w.odd);
+}
+
+INLINE uint64_t vw_reaching(VW w, const uint16_t *p, int least)
+{
+    const __m512i by = _mm512_set1_epi16((short)least);
+    const __m512i even = _mm512_mulhi_epu16(_mm512_loadu_si512(p), by);
+    const __m512i odd = _mm512_mulhi_epu16(_mm512_loadu_si512(p + 32), by);
+    return _mm512_cmpge_epi16_mask(vw_even(w), even) | (uint64_t)_mm512_cmpge_epi16_mask(w.odd, odd) << 32;
+}
+
+INLINE VI vi_from_i16(const int16_t *p)
+{
+    return _mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)p));
 }
 
 #include "../signs_template.h"

@@ -659,6 +659,11 @@ STAND_IN __m512i stand_in_cvtepu32_epi64(__m256i a)
     return STAND_IN_WIDER(half, si, _mm256_cvtepu32_epi64, _mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
 }
 
+STAND_IN __m512i stand_in_cvtepi16_epi32(__m256i a)
+{
+    return STAND_IN_WIDER(half, si, _mm256_cvtepi16_epi32, _mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+}
+
 STAND_IN __m512i stand_in_cvtepi8_epi32(__m128i a)
 {
     return STAND_IN_WIDER(half, si, _mm256_cvtepi8_epi32, a, _mm_srli_si128(a, 8));
@@ -709,6 +714,7 @@ NARROW(stand_in_epi32_epi8, 16, i32, i8)
 #define _mm512_cvtph_ps          stand_in_cvtph_ps
 #define _mm512_cvtepu16_epi32    stand_in_cvtepu16_epi32
 #define _mm512_cvtepu32_epi64    stand_in_cvtepu32_epi64
+#define _mm512_cvtepi16_epi32    stand_in_cvtepi16_epi32
 #define _mm512_cvtepi8_epi32     stand_in_cvtepi8_epi32
 #define _mm512_cvtepi8_epi64     stand_in_cvtepi8_epi64
 #define _mm512_cvtpd_ps          stand_in_cvtpd_ps
