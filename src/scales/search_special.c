@@ -504,7 +504,9 @@ void qz_careful_group(const struct qz_encoder *encoder, const struct qz_exact_so
             *zero = other;
         }
     }
-    if (encoder->method == QZ_EXACT && !view->super_groups && view->grid.shift == 0.0f && qz_is_ordinary_scale(*scale))
+    /* Without a value of 0, no code suits values of 0, and the less the scale the better. */
+    const int finishes = encoder->method == QZ_EXACT || (exact && !view->grid.has_zero);
+    if (finishes && !view->super_groups && view->grid.shift == 0.0f && qz_is_ordinary_scale(*scale))
         finish_scale(encoder, source, least, scale);
     if (exact)
         *scale = qz_least_alike(encoder, source, *scale);
